@@ -1,0 +1,1 @@
+//! The latency harness: load, floor, rivals, reports.

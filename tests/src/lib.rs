@@ -1,0 +1,1 @@
+//! The test world: models, checkers and the suites that cross crates.
