@@ -1,0 +1,159 @@
+//! The run table of a batch: which records of which logs it holds, so that damage has a name.
+//!
+//! Invariants: the table carries its own count, batch sequence and CRC (seeded by the segment's
+//! nonce), so that it names what was there even when the batch header is rotten; one run per
+//! (log, epoch) and batch, its records in order but not necessarily adjacent.
+//! Not here: where in the batch the table stands (`batch`), records against their runs (`view`).
+
+use super::wire::{need, put, u32_at, u64_at};
+use super::{Flaw, seed};
+use crate::lsn::{Epoch, LogId, Lsn};
+
+/// Bytes of the table's own header.
+pub const RUN_TABLE_HEADER_BYTES: usize = 16;
+
+/// Bytes of one entry.
+pub const RUN_BYTES: usize = 32;
+
+/// The records of one log and epoch in one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// The log.
+    pub log: LogId,
+    /// The writer that appended them.
+    pub epoch: Epoch,
+    /// The LSN of the first; they are dense from there.
+    pub first_lsn: Lsn,
+    /// How many, at least 1.
+    pub count: u32,
+    /// Their framed bytes, all together.
+    pub bytes: u32,
+}
+
+impl Run {
+    /// The LSN of its last record.
+    #[must_use]
+    pub fn last_lsn(&self) -> Lsn {
+        Lsn(self
+            .first_lsn
+            .0
+            .saturating_add(u64::from(self.count).saturating_sub(1)))
+    }
+
+    fn encode(&self, out: &mut [u8]) {
+        put(out, 0, self.log.0.to_le_bytes());
+        put(out, 8, self.first_lsn.0.to_le_bytes());
+        put(out, 16, self.epoch.0.to_le_bytes());
+        put(out, 20, self.count.to_le_bytes());
+        put(out, 24, self.bytes.to_le_bytes());
+        put(out, 28, [0; 4]);
+    }
+
+    fn decode(entry: &[u8]) -> Self {
+        Self {
+            log: LogId(u64_at(entry, 0)),
+            first_lsn: Lsn(u64_at(entry, 8)),
+            epoch: Epoch(u32_at(entry, 16)),
+            count: u32_at(entry, 20),
+            bytes: u32_at(entry, 24),
+        }
+    }
+}
+
+/// Bytes of a table of `runs` entries.
+#[must_use]
+pub const fn run_table_bytes(runs: usize) -> usize {
+    RUN_TABLE_HEADER_BYTES + RUN_BYTES * runs
+}
+
+/// Writes the table to the front of `out` and gives its length, [`run_table_bytes`]. Allocates
+/// nothing.
+pub fn encode_runs(runs: &[Run], seq: u64, nonce: u64, out: &mut [u8]) -> usize {
+    let len = run_table_bytes(runs.len());
+    let out = &mut out[..len];
+    put(out, 4, (runs.len() as u32).to_le_bytes());
+    put(out, 8, seq.to_le_bytes());
+    for (run, entry) in runs
+        .iter()
+        .zip(out[RUN_TABLE_HEADER_BYTES..].chunks_exact_mut(RUN_BYTES))
+    {
+        run.encode(entry);
+    }
+    let crc = crc32c::crc32c_append(seed(nonce), &out[4..]);
+    put(out, 0, crc.to_le_bytes());
+    len
+}
+
+/// A checked run table in a buffer of somebody else's.
+#[derive(Clone, Copy, Debug)]
+pub struct RunTable<'a> {
+    seq: u64,
+    entries: &'a [u8],
+}
+
+impl<'a> RunTable<'a> {
+    /// Reads the table at the front of `buf`, which must be the one of batch `seq`.
+    pub fn decode(buf: &'a [u8], seq: u64, nonce: u64) -> Result<Self, Flaw> {
+        let table = Self::decode_any(buf, nonce)?;
+        if table.seq != seq {
+            return Err(Flaw::Field("run table of another batch"));
+        }
+        Ok(table)
+    }
+
+    /// Reads the table at the front of `buf`, whichever batch it belongs to: for naming damage
+    /// when the batch header is rotten.
+    pub fn decode_any(buf: &'a [u8], nonce: u64) -> Result<Self, Flaw> {
+        need(buf, RUN_TABLE_HEADER_BYTES)?;
+        let len = run_table_bytes(u32_at(buf, 4) as usize);
+        need(buf, len)?;
+        if crc32c::crc32c_append(seed(nonce), &buf[4..len]) != u32_at(buf, 0) {
+            return Err(Flaw::Crc);
+        }
+        let table = Self {
+            seq: u64_at(buf, 8),
+            entries: &buf[RUN_TABLE_HEADER_BYTES..len],
+        };
+        for entry in table.entries.chunks_exact(RUN_BYTES) {
+            let run = Run::decode(entry);
+            if run.count == 0 {
+                return Err(Flaw::Field("an empty run"));
+            }
+            if run.first_lsn.0.checked_add(u64::from(run.count)).is_none() {
+                return Err(Flaw::Field("a run beyond the last LSN"));
+            }
+            if u32_at(entry, 28) != 0 {
+                return Err(Flaw::Field("reserved bytes of a run"));
+            }
+        }
+        Ok(table)
+    }
+
+    /// A table of no runs, as a mark without one has.
+    pub(super) fn empty(seq: u64) -> Self {
+        Self { seq, entries: &[] }
+    }
+
+    /// The batch it says it belongs to.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Number of runs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len() / RUN_BYTES
+    }
+
+    /// No runs: a mark.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The runs, as they stand.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Run> + Clone + use<'a> {
+        self.entries.chunks_exact(RUN_BYTES).map(Run::decode)
+    }
+}
