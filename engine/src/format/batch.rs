@@ -223,7 +223,7 @@ impl BatchHeader {
         }
         let at = self.runs_offset as usize;
         let inline = at == BATCH_HEADER_BYTES && runs <= RUNS_INLINE_MAX;
-        let behind = at >= BATCH_FRONT_BYTES && at % RECORD_ALIGN == 0;
+        let behind = at >= BATCH_FRONT_BYTES && at.is_multiple_of(RECORD_ALIGN);
         if !(inline || behind) || at + run_table_bytes(runs) > bytes {
             return Err(Flaw::Field("place of the run table"));
         }
@@ -236,5 +236,5 @@ impl BatchHeader {
 }
 
 const _: () = assert!(BATCH_FRONT_BYTES == 272);
-const _: () = assert!(BATCH_FRONT_BYTES % RECORD_ALIGN == 0);
+const _: () = assert!(BATCH_FRONT_BYTES.is_multiple_of(RECORD_ALIGN));
 const _: () = assert!(CRC_AT + 4 == BATCH_HEADER_BYTES);

@@ -14,6 +14,8 @@
 use std::fmt;
 
 pub mod batch;
+pub mod edit;
+pub mod manifest;
 pub mod record;
 pub mod runs;
 pub mod segment;
@@ -24,6 +26,8 @@ pub use batch::{
     BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind, BatchRecord,
     BatchRecords, BatchView, RUNS_INLINE_MAX,
 };
+pub use edit::{Chain, DamageFacts, DirectoryFacts, Edit, Edits, Link, LogFacts, LogSettings};
+pub use manifest::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameView, MANIFEST_MAGIC, SNAPSHOT};
 pub use record::{
     Fragment, Producer, PropertyIter, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
     RecordRef, body_crc, encode_properties, read_record, read_record_header_only, write_record,

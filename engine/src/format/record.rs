@@ -362,5 +362,5 @@ impl<'a> Iterator for PropertyIter<'a> {
     }
 }
 
-const _: () = assert!(RECORD_HEADER_BYTES % RECORD_ALIGN == 0);
-const _: () = assert!(HEADER_BYTES_MAX % RECORD_ALIGN == 0);
+const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
+const _: () = assert!(HEADER_BYTES_MAX.is_multiple_of(RECORD_ALIGN));
