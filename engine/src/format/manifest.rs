@@ -15,7 +15,8 @@ use super::wire::{need, put, u16_at, u32_at, u64_at};
 use super::{Flaw, VERSION, is_unit, round_up};
 use crate::lsn::ShardId;
 
-pub use super::edit::{Chain, DamageFacts, DirectoryFacts, Edit, Link, LogFacts, LogSettings};
+pub use super::edit::Edit;
+pub use super::facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
 
 /// "SWM1".
 pub const MANIFEST_MAGIC: [u8; 4] = *b"SWM1";

@@ -15,6 +15,7 @@ use std::fmt;
 
 pub mod batch;
 pub mod edit;
+pub mod facts;
 pub mod manifest;
 pub mod record;
 pub mod runs;
@@ -26,7 +27,8 @@ pub use batch::{
     BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind, BatchRecord,
     BatchRecords, BatchView, RUNS_INLINE_MAX,
 };
-pub use edit::{Chain, DamageFacts, DirectoryFacts, Edit, Edits, Link, LogFacts, LogSettings};
+pub use edit::{Edit, Edits};
+pub use facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
 pub use manifest::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameView, MANIFEST_MAGIC, SNAPSHOT};
 pub use record::{
     Fragment, Producer, PropertyIter, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind,

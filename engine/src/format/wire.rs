@@ -110,3 +110,17 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) -> Result<(), Flaw> {
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }
+
+/// Appends numbers.
+pub(super) fn put64(out: &mut Vec<u8>, numbers: &[u64]) {
+    numbers
+        .iter()
+        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
+
+/// Appends numbers.
+pub(super) fn put32(out: &mut Vec<u8>, numbers: &[u32]) {
+    numbers
+        .iter()
+        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
