@@ -16,6 +16,8 @@ use std::fmt;
 pub mod batch;
 pub mod edit;
 pub mod facts;
+pub mod index;
+mod index_parts;
 pub mod manifest;
 pub mod record;
 pub mod runs;
@@ -29,12 +31,13 @@ pub use batch::{
 };
 pub use edit::{Edit, Edits};
 pub use facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
+pub use index::{EntryBlock, Fence, INDEX_MAGIC, IndexData, IndexEntry, IndexHeader, Posting};
 pub use manifest::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameView, MANIFEST_MAGIC, SNAPSHOT};
 pub use record::{
     Fragment, Producer, PropertyIter, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
     RecordRef, body_crc, encode_properties, read_record, read_record_header_only, write_record,
 };
-pub use runs::{Run, RunTable, encode_runs, run_table_bytes};
+pub use runs::{RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, encode_runs, run_table_bytes};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 
 /// The smallest unit of a directory: batches start and end on a multiple of it.
