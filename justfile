@@ -1,0 +1,43 @@
+# The development loop. Everything here is a plain command that works without `just` too.
+
+# What can be done: the list.
+default:
+    @just --list --unsorted
+
+# Before each commit, in seconds: format, lints, the house rules.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test -p sapwood-tests --test tidy
+
+# Every test.
+test:
+    cargo test --workspace
+
+# The simulated engine under faults, from one seed, or from a fresh one.
+sim SEED="":
+    SAPWOOD_SEED={{SEED}} cargo test --workspace --features sapwood/sim sim -- --nocapture
+
+# One fuzz target for so many seconds (nightly): record batch segment_scan manifest index.
+fuzz TARGET="record" SECS="60":
+    cd fuzz && cargo +nightly fuzz run {{TARGET}} corpus/{{TARGET}} seeds/{{TARGET}} -- -max_total_time={{SECS}}
+
+# The latency harness: `just bench latency --secs 5`.
+bench *ARGS="latency --secs 5":
+    cargo run --release --bin sapwood -- bench {{ARGS}}
+
+# Any file of a directory as text.
+dump FILE:
+    cargo run --release --bin sapwood -- inspect {{FILE}}
+
+# After a change of engine/src/format and of what engine/FORMAT.md says about it: the new hash.
+format-lock:
+    SAPWOOD_FORMAT_LOCK=write cargo test -p sapwood-tests --test tidy format_is_locked
+
+# Power cuts on real file systems (root); `just powercut --full` for the long count.
+powercut *ARGS:
+    tests/lab/powercut.sh {{ARGS}}
+
+# What CI runs, byte for byte.
+ci *SECTIONS:
+    .ci/run {{SECTIONS}}
