@@ -45,6 +45,9 @@ pub struct LogSettings {
     pub durability: u8,
 }
 
+/// A chain has at most a link per bit of an ordinal.
+const CHAIN_LINKS_MAX: usize = 32;
+
 /// A place in a log's chain of segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Link {
@@ -56,15 +59,12 @@ pub struct Link {
     pub first_lsn: Lsn,
 }
 
-/// The newest sealed segments of a log: where walking back begins (skew-binary jump pointers).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The newest sealed segments of a log, from which walking back begins: those whose ordinals are the
+/// newest's with its lowest bits cleared one by one, newest first. At most 32.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Chain {
-    /// The last sealed segment that holds the log.
-    pub last: Option<Link>,
-    /// Where that one jumps to.
-    pub jump: Option<Link>,
-    /// Where the target of `jump` jumps to.
-    pub jump2: Option<Link>,
+    /// The links; empty while no sealed segment holds the log.
+    pub links: Vec<Link>,
 }
 
 /// A log as the manifest knows it.
@@ -173,33 +173,33 @@ impl LogSettings {
 }
 
 impl Chain {
+    /// The last sealed segment that holds the log.
+    #[must_use]
+    pub fn last(&self) -> Option<Link> {
+        self.links.first().copied()
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for link in [self.last, self.jump, self.jump2] {
-            out.push(u8::from(link.is_some()));
-            if let Some(link) = link {
-                put64(out, &[link.segment.0, link.first_lsn.0]);
-                put32(out, &[link.ordinal]);
-            }
+        debug_assert!(self.links.len() <= CHAIN_LINKS_MAX);
+        out.push(self.links.len() as u8);
+        for link in &self.links {
+            put64(out, &[link.segment.0, link.first_lsn.0]);
+            put32(out, &[link.ordinal]);
         }
     }
 
     pub(super) fn take(take: &mut Take<'_>) -> Result<Self, Flaw> {
-        let mut link = || -> Result<Option<Link>, Flaw> {
-            if !take_bool(take)? {
-                return Ok(None);
-            }
+        let count = usize::from(take.u8()?);
+        if count > CHAIN_LINKS_MAX {
+            return Err(Flaw::Field("links of a chain"));
+        }
+        let mut links = Vec::with_capacity(count);
+        for _ in 0..count {
             let (segment, first_lsn) = (SegmentId(take.u64()?), Lsn(take.u64()?));
-            Ok(Some(Link {
-                segment,
-                ordinal: take.u32()?,
-                first_lsn,
-            }))
-        };
-        Ok(Self {
-            last: link()?,
-            jump: link()?,
-            jump2: link()?,
-        })
+            let ordinal = take.u32()?;
+            links.push(Link { segment, ordinal, first_lsn });
+        }
+        Ok(Self { links })
     }
 }
 
