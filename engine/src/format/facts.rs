@@ -197,7 +197,11 @@ impl Chain {
         for _ in 0..count {
             let (segment, first_lsn) = (SegmentId(take.u64()?), Lsn(take.u64()?));
             let ordinal = take.u32()?;
-            links.push(Link { segment, ordinal, first_lsn });
+            links.push(Link {
+                segment,
+                ordinal,
+                first_lsn,
+            });
         }
         Ok(Self { links })
     }

@@ -114,9 +114,16 @@ impl IndexHeader {
         start..start + self.names_bytes as usize
     }
 
-    fn postings_all(&self) -> std::ops::Range<usize> {
+    /// Where all postings stand in the file.
+    #[must_use]
+    pub fn postings_range(&self) -> std::ops::Range<usize> {
         let start = self.postings_offset as usize;
         start..start + POSTING_BYTES * self.postings_count as usize
+    }
+
+    /// Reads the names from their bytes, which stand at [`Self::names_range`].
+    pub fn decode_names(&self, buf: &[u8]) -> Result<Vec<(LogId, String)>, Flaw> {
+        take_names(buf, self)
     }
 
     /// Refuses to write where a feature is used that only newer programs may write.
@@ -315,7 +322,7 @@ impl IndexData {
         if entries.len() != header.logs as usize || !entries.is_sorted_by(|a, b| a.log < b.log) {
             return Err(Flaw::Field("number or order of index entries"));
         }
-        let postings = Posting::decode_all(&buf[header.postings_all()], header.postings_crc)?;
+        let postings = Posting::decode_all(&buf[header.postings_range()], header.postings_crc)?;
         let reaches = |e: &IndexEntry| u64::from(e.posting_start) + u64::from(e.posting_count);
         if entries
             .iter()
@@ -334,7 +341,7 @@ impl IndexData {
             end_offset: header.end_offset,
             entries,
             postings,
-            names: take_names(&buf[header.names_range()], &header)?,
+            names: header.decode_names(&buf[header.names_range()])?,
         })
     }
 
