@@ -1,1 +1,74 @@
-//! The latency harness: load, floor, rivals, reports.
+//! The latency harness: what the disk can do, what a rival does, and what Sapwood does, measured
+//! side by side and reported with the place they were measured in.
+//!
+//! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device` (the
+//! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `cells`
+//! (what is claimed) → `figures` → `report`.
+//!
+//! Invariants: refuses debug builds; every comparison is a ratio inside one interleaved run;
+//! data goes into fresh folders that are removed.
+//!
+//! Not here: correctness. A benchmark that looks wrong is a reason for a test elsewhere.
+
+#![deny(unsafe_code)]
+
+pub mod baseline;
+pub mod cells;
+pub mod device;
+pub mod environment;
+pub mod figures;
+pub mod floor;
+pub mod folder;
+pub mod latency;
+pub mod load;
+pub mod meter;
+pub mod page;
+pub mod report;
+#[allow(unsafe_code)] // Registered memory and submission entries: see the file.
+pub mod ring;
+pub mod sample;
+pub mod subject;
+
+use anyhow::{Result, bail};
+
+pub use figures::FiguresArgs;
+pub use floor::FloorArgs;
+pub use latency::LatencyArgs;
+
+/// `sapwood bench NAME`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Latency of one writer beside the floor of the device; a page in sapwood-bench/
+    Latency(LatencyArgs),
+    /// Every claim about speed, beside the floor and the obvious rival
+    Figures(FiguresArgs),
+    /// What the device can do: durable writes and raw bandwidth, without Sapwood
+    Floor(FloorArgs),
+}
+
+/// The variable that lets a debug build run.
+const OVERRIDE: &str = "SAPWOOD_BENCH_DEBUG";
+
+/// Runs one benchmark; results to stdout, progress to stderr.
+///
+/// # Errors
+/// In a debug build, unless overridden; otherwise what the benchmark met.
+pub fn run(command: &Command) -> Result<()> {
+    refuse_debug()?;
+    match command {
+        Command::Latency(args) => latency::run(args),
+        Command::Figures(args) => figures::run(args),
+        Command::Floor(args) => floor::run(args),
+    }
+}
+
+fn refuse_debug() -> Result<()> {
+    if !cfg!(debug_assertions) {
+        return Ok(());
+    }
+    if std::env::var_os(OVERRIDE).is_none() {
+        bail!("this is a debug build: its numbers mean nothing ({OVERRIDE}=1 to run it anyway)");
+    }
+    eprintln!("warning: a debug build; its numbers mean nothing");
+    Ok(())
+}
