@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 
 /// A process, identified across hosts and boots.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInfo {
     /// The host's name.
     pub host: String,

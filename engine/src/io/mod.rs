@@ -17,13 +17,21 @@
 //! Not here: what the bytes mean (`format`), which file is which (`segment`, `manifest`), what to do
 //! about a failure (`shard`).
 
+// What the rest of the engine may not call is called here, and only here.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod blocking;
 pub mod buf;
 pub mod futex;
 mod host;
 mod lock;
+mod os;
+mod plain;
 mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod slot;
+mod uring;
 
 use std::any::Any;
 use std::fmt;
@@ -34,6 +42,7 @@ use std::time::Duration;
 
 use self::buf::{AlignedBuf, IoBuf};
 pub use self::host::{HostInfo, hostinfo};
+pub use self::os::{Backend, OsClock, OsOptions, OsStorage};
 pub use self::probe::{Finding, Probe};
 
 /// How often one operation is resubmitted after EINTR, EAGAIN, a short transfer or a transfer of
