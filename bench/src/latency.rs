@@ -195,7 +195,8 @@ fn to_json(environment: &Environment, args: &LatencyArgs, rows: &[Row]) -> serde
         })
         .collect();
     serde_json::json!({
-        "environment": environment, "payload_bytes": args.bytes, "method": args.method, "rows": rows,
+        "environment": environment, "payload_bytes": args.bytes, "method": args.method,
+        "rows": rows,
     })
 }
 
