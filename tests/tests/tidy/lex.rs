@@ -145,7 +145,8 @@ pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = us
         .map(|(at, _)| at)
         .filter(move |at| {
             let b = code.as_bytes();
-            !(*at > 0 && is_word(b.get(at - 1))) && !is_word(b.get(at + word.len()))
+            let before = at.checked_sub(1).and_then(|i| b.get(i));
+            !is_word(before) && !is_word(b.get(at + word.len()))
         })
 }
 
