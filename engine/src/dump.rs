@@ -159,8 +159,8 @@ impl<'a> Walk<'a, '_, '_> {
         })
     }
 
-    /// Tells a hole that ends at `end`. A stretch at the end of the file is no flaw by itself: zeroes
-    /// and an earlier life of the file stand there.
+    /// Tells a hole that ends at `end`. A stretch at the end of the file is no flaw by itself:
+    /// zeroes and an earlier life of the file stand there.
     fn close(&mut self, hole: Option<Hole>, end: usize) -> io::Result<()> {
         let Some(hole) = hole else { return Ok(()) };
         if end < self.bytes.len() {
@@ -421,3 +421,6 @@ impl<'a> Walk<'a, '_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

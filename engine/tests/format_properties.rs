@@ -155,86 +155,92 @@ fn a_log() -> impl Strategy<Value = LogFacts> {
         )
 }
 
+type Numbers = ([u64; 8], [u32; 2], bool, u16);
+
+fn a_large_edit(pick: u8, (n, m, flag, word): Numbers) -> Edit {
+    let segment = SegmentId(n[1]);
+    match pick {
+        0 => Edit::Directory(DirectoryFacts {
+            directory: n[0],
+            lineage: n[1],
+            shards: word,
+            unit: m[0],
+            segment_bytes: n[2],
+            record_bytes_max: m[1],
+            batch_bytes_max: m[0] ^ m[1],
+            created_us: n[3],
+        }),
+        1 => Edit::Sealed {
+            segment,
+            first_seq: n[0],
+            last_seq: n[2],
+            end_offset: n[3],
+            last_crc: m[0],
+            records: n[4],
+            first_time_us: n[5],
+            last_time_us: n[6],
+            index_bytes: n[7],
+            index_crc: m[1],
+        },
+        _ => Edit::Damage(DamageFacts {
+            log: flag.then_some(LogId(n[0] >> 1)),
+            first_lsn: Lsn(n[2]),
+            last_lsn: flag.then_some(Lsn(n[3] >> 1)),
+            segment,
+            offset: n[4],
+            bytes: n[5],
+            reason: word,
+            lost: flag,
+        }),
+    }
+}
+
 fn an_edit() -> impl Strategy<Value = Edit> {
-    let numbers = any::<([u64; 8], [u32; 2], bool, u16)>();
     let bytes = vec(any::<u8>(), 0..40);
-    (0..18u8, numbers, a_log(), bytes).prop_map(|(pick, (n, m, flag, word), log, bytes)| {
-        let (id, segment) = (LogId(n[0]), SegmentId(n[1]));
+    (0..18u8, any::<Numbers>(), a_log(), bytes).prop_map(|(pick, numbers, facts, bytes)| {
+        let (n, m, _, word) = numbers;
+        let (log, segment, lsn) = (LogId(n[0]), SegmentId(n[1]), Lsn(n[2]));
         match pick {
-            0 => Edit::Directory(DirectoryFacts {
-                directory: n[0],
-                lineage: n[1],
-                shards: word,
-                unit: m[0],
-                segment_bytes: n[2],
-                record_bytes_max: m[1],
-                batch_bytes_max: m[0] ^ m[1],
-                created_us: n[3],
-            }),
-            1 => Edit::Epoch {
-                log: id,
+            0..=2 => a_large_edit(pick, numbers),
+            3 => Edit::Epoch {
+                log,
                 epoch: Epoch(m[0]),
-                first_lsn: Lsn(n[1]),
+                first_lsn: lsn,
             },
-            2 => Edit::Settings {
-                log: id,
-                settings: log.settings,
+            4 => Edit::Settings {
+                log,
+                settings: facts.settings,
             },
-            3 => Edit::Start {
-                log: id,
-                start: Lsn(n[1]),
-            },
-            4 => Edit::Deleted { log: id },
-            5 => Edit::NextLog { counter: n[0] },
-            6 => Edit::Spare {
+            5 => Edit::Start { log, start: lsn },
+            6 => Edit::Deleted { log },
+            7 => Edit::NextLog { counter: n[0] },
+            8 => Edit::Spare {
                 segment,
                 file: n[0],
                 nonce: n[2],
                 bytes: n[3],
                 term: m[0],
             },
-            7 => Edit::Sealed {
-                segment,
-                first_seq: n[0],
-                last_seq: n[2],
-                end_offset: n[3],
-                last_crc: m[0],
-                records: n[4],
-                first_time_us: n[5],
-                last_time_us: n[6],
-                index_bytes: n[7],
-                index_crc: m[1],
-            },
-            8 => Edit::Retired { segment },
-            9 => Edit::Term {
+            9 => Edit::Retired { segment },
+            10 => Edit::Term {
                 term: m[0],
                 cut_seq: n[0],
                 cut_crc: m[1],
             },
-            10 => Edit::Closed { last_seq: n[0] },
-            11 => Edit::Checkpoint { seq: n[0] },
-            12 => Edit::Damage(DamageFacts {
-                log: flag.then_some(LogId(n[0] >> 1)),
-                first_lsn: Lsn(n[2]),
-                last_lsn: flag.then_some(Lsn(n[3] >> 1)),
-                segment,
-                offset: n[4],
-                bytes: n[5],
-                reason: word,
-                lost: flag,
-            }),
+            11 => Edit::Closed { last_seq: n[0] },
+            12 => Edit::Checkpoint { seq: n[0] },
             13 => Edit::Tiered { segment },
             14 => Edit::Cursor {
-                log: id,
-                name: log.name,
-                lsn: Lsn(n[1]),
+                log,
+                name: facts.name,
+                lsn,
             },
             15 => Edit::Unknown {
                 kind: word.max(1000),
                 flags: word & !1,
                 bytes,
             },
-            _ => Edit::Log(log),
+            _ => Edit::Log(facts),
         }
     })
 }
@@ -324,8 +330,16 @@ fn an_index() -> impl Strategy<Value = IndexData> {
         })
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn record_headers_come_back(header in a_record_header()) {
@@ -445,7 +459,11 @@ proptest! {
     }
 
     #[test]
-    fn segment_headers_come_back(n in any::<[u64; 6]>(), m in any::<[u32; 3]>(), s in any::<u16>()) {
+    fn segment_headers_come_back(
+        n in any::<[u64; 6]>(),
+        m in any::<[u32; 3]>(),
+        s in any::<u16>(),
+    ) {
         let header = SegmentHeader {
             compat: m[0],
             ro_compat: m[1],

@@ -4,7 +4,7 @@
 //! - It knows no log; the run table behind it does.
 //! - Its own CRC stands at 124 and covers 0..124, seeded by the nonce of the segment's life: bytes
 //!   of the file's earlier life never pass.
-//! - Its claim (`durable`) counts even when the body behind it is torn, so the header decodes alone.
+//! - Its claim (`durable`) counts even when the body behind it is torn: the header decodes alone.
 //! - `durable < seq <= durable + BATCHES_IN_FLIGHT_MAX`.
 //!
 //! Not here: the run table (`runs`), a whole batch with its records (`view`), what a claim convicts

@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //! - A snapshot holds the same entries: those that rebuild the state.
-//! - Each known entry has one encoding, and its length is exactly that of its fields. To say more, a
-//!   later version adds a kind.
+//! - Each known entry has one encoding, and its length is exactly that of its fields. To say more,
+//!   a later version adds a kind.
 //! - A kind that is not known is kept byte for byte, unless its writer demands that it be known.
 //!
-//! Not here: the facts they carry (`facts`), the frame around them (`manifest` of this folder), what
-//! they do to the state (the manifest proper).
+//! Not here: the facts they carry (`facts`), the frame around them (`manifest` of this folder),
+//! what they do to the state (the manifest proper).
 
 use super::facts::{DamageFacts, DirectoryFacts, LogFacts, LogSettings};
 use super::wire::{Take, put_string, put32, put64};

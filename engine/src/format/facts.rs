@@ -59,8 +59,8 @@ pub struct Link {
     pub first_lsn: Lsn,
 }
 
-/// The newest sealed segments of a log, from which walking back begins: those whose ordinals are the
-/// newest's with its lowest bits cleared one by one, newest first. At most 32.
+/// The newest sealed segments of a log, from which walking back begins: those whose ordinals are
+/// the newest's with its lowest bits cleared one by one, newest first. At most 32.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// The links; empty while no sealed segment holds the log.

@@ -1,8 +1,8 @@
 //! Manifest frames: one durable step of what exists, an edit or a whole snapshot.
 //!
 //! Invariants:
-//! - Frames of a shard are dense in `seq` and chained by `prev_crc`; each is padded to the unit that
-//!   stands in its header.
+//! - Frames of a shard are dense in `seq` and chained by `prev_crc`; each is padded to the unit
+//!   that stands in its header.
 //! - The header's CRC stands at 124 and covers 0..124, the body's CRC among it: one number, the
 //!   header's CRC, names all of a frame.
 //! - The length of the entries is believed only under the header's CRC, and then checked.

@@ -134,7 +134,7 @@ pub fn seed(nonce: u64) -> u32 {
     if folded == 0 { SEED_OF_ZERO } else { folded }
 }
 
-/// `n` rounded up to a multiple of `align`, which is a power of two. Saturates at the last multiple.
+/// `n` rounded up to a multiple of `align`, a power of two. Saturates at the last multiple.
 #[must_use]
 pub const fn round_up(n: usize, align: usize) -> usize {
     debug_assert!(align.is_power_of_two());
