@@ -22,6 +22,8 @@
 
 mod blocking;
 pub mod buf;
+#[cfg(any(test, feature = "sim"))]
+pub mod contract;
 pub mod futex;
 mod host;
 mod lock;
@@ -65,7 +67,7 @@ enum FileInner {
     Os { file: std::fs::File, direct: bool },
     /// An inode of the simulated disk, and the lock it holds.
     #[cfg(any(test, feature = "sim"))]
-    Sim { inode: u64, hold: Option<sim::Hold> },
+    Sim { inode: u64, writable: bool, hold: Option<sim::Hold> },
 }
 
 impl File {
@@ -109,8 +111,8 @@ impl File {
 
     /// Wraps an inode of the simulated disk.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn from_sim(inode: u64, hold: Option<sim::Hold>) -> Self {
-        Self(Arc::new(FileInner::Sim { inode, hold }))
+    pub(crate) fn from_sim(inode: u64, writable: bool, hold: Option<sim::Hold>) -> Self {
+        Self(Arc::new(FileInner::Sim { inode, writable, hold }))
     }
 
     /// The simulated inode.
@@ -122,6 +124,18 @@ impl File {
         match &*self.0 {
             FileInner::Sim { inode, .. } => Ok(*inode),
             FileInner::Os { .. } => Err(invalid("a real file given to the simulated disk")),
+        }
+    }
+
+    /// The simulated inode, of a file that was opened for writing.
+    ///
+    /// # Errors
+    /// `PermissionDenied` otherwise.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn sim_writable(&self) -> io::Result<u64> {
+        match &*self.0 {
+            FileInner::Sim { writable: false, .. } => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => self.sim(),
         }
     }
 }
