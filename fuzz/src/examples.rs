@@ -112,43 +112,17 @@ fn manifest() -> Vec<u8> {
         epochs: vec![(Epoch(1), Lsn(0))],
         ..LogFacts::default()
     };
-    let snapshot = vec![
-        Edit::Directory(facts),
-        Edit::Log(log),
-        Edit::NextLog { counter: 8 },
-    ];
+    let snapshot = vec![Edit::Directory(facts), Edit::Log(log), Edit::NextLog { counter: 8 }];
     let edits = vec![
-        Edit::Start {
-            log: LOG,
-            start: Lsn(4),
-        },
-        Edit::Term {
-            term: 2,
-            cut_seq: 3,
-            cut_crc: 9,
-        },
-        Edit::Cursor {
-            log: LOG,
-            name: "reader".into(),
-            lsn: Lsn(5),
-        },
-        Edit::Unknown {
-            kind: 999,
-            flags: 0,
-            bytes: vec![1, 2, 3],
-        },
+        Edit::Start { log: LOG, start: Lsn(4) },
+        Edit::Term { term: 2, cut_seq: 3, cut_crc: 9 },
+        Edit::Cursor { log: LOG, name: "reader".into(), lsn: Lsn(5) },
+        Edit::Unknown { kind: 999, flags: 0, bytes: vec![1, 2, 3] },
     ];
     let mut out = Vec::new();
     for (seq, flags, edits) in [(1, SNAPSHOT, snapshot), (2, 0, edits)] {
-        let frame = Frame {
-            flags,
-            directory: 1,
-            lineage: 1,
-            term: 1,
-            seq,
-            edits,
-            ..Frame::default()
-        };
+        let frame =
+            Frame { flags, directory: 1, lineage: 1, term: 1, seq, edits, ..Frame::default() };
         out.extend(frame.encode(UNIT_MIN).expect("a small frame").0);
     }
     out
@@ -175,11 +149,7 @@ fn index() -> Vec<u8> {
         last_seq: 3,
         end_offset: 4 * UNIT_MIN as u64,
         entries: vec![entry],
-        postings: vec![Posting {
-            lsn: Lsn(10),
-            offset: UNIT_MIN as u64,
-            time_us: 1,
-        }],
+        postings: vec![Posting { lsn: Lsn(10), offset: UNIT_MIN as u64, time_us: 1 }],
         names: vec![(LOG, "orders".into())],
         ..IndexData::default()
     }

@@ -47,10 +47,7 @@ fn prepare(data: &[u8], mend: impl Fn(&mut [u8])) -> Vec<u8> {
 /// What every refusal must keep to: it never claims to need no more than there is.
 fn check_flaw(flaw: &Flaw) {
     if let Flaw::Short { need, have } = flaw {
-        assert!(
-            need > have,
-            "short, and yet {need} of {have} bytes are there"
-        );
+        assert!(need > have, "short, and yet {need} of {have} bytes are there");
     }
     assert!(!flaw.to_string().is_empty());
 }
@@ -82,11 +79,7 @@ pub fn record(data: &[u8]) -> bool {
     assert_eq!(found.payload.len(), header.payload_bytes as usize);
     let mut again = vec![0; header.header_bytes()];
     header.encode(&mut again);
-    assert_eq!(
-        again,
-        bytes[..again.len()],
-        "a record header has one spelling"
-    );
+    assert_eq!(again, bytes[..again.len()], "a record header has one spelling");
     assert_eq!(RecordHeader::decode(&again), Ok(header));
     properties(found.properties);
     true
@@ -131,37 +124,20 @@ fn judge_batch(bytes: &[u8], nonce: u64) -> Option<usize> {
         given += 1;
         clean &= item.is_ok();
         assert!(walk.offset() <= bytes.len());
-        assert!(
-            given <= u64::from(view.header.records),
-            "more than the header has"
-        );
+        assert!(given <= u64::from(view.header.records), "more than the header has");
         if let Ok((_, record)) = item {
             properties(record.properties);
         }
     }
     assert!(!clean || given == u64::from(view.header.records) || walk.unread().count() > 0);
     let verified = view.verify();
-    assert!(
-        verified.is_err() || clean,
-        "verified, and yet a record is bad"
-    );
+    assert!(verified.is_err() || clean, "verified, and yet a record is bad");
     for run in view.runs.iter().take(8) {
-        let same: u64 = view
-            .records_of(run.log)
-            .filter(Result::is_ok)
-            .map(|_| 1)
-            .sum();
-        let promised: u64 = view
-            .runs
-            .iter()
-            .filter(|r| r.log == run.log)
-            .map(|r| u64::from(r.count))
-            .sum();
+        let same: u64 = view.records_of(run.log).filter(Result::is_ok).map(|_| 1).sum();
+        let promised: u64 =
+            view.runs.iter().filter(|r| r.log == run.log).map(|r| u64::from(r.count)).sum();
         assert!(same <= promised);
-        assert!(
-            verified.is_err() || same == promised,
-            "a record of a good batch is not found"
-        );
+        assert!(verified.is_err() || same == promised, "a record of a good batch is not found");
     }
     Some(view.header.padded_bytes(UNIT_MIN))
 }
@@ -181,10 +157,7 @@ pub fn segment_scan(data: &[u8]) -> bool {
     assert_eq!(SegmentHeader::decode(&again), Ok(header));
     let mut at = header.unit as usize;
     let mut batches = 0;
-    while let Some(padded) = bytes
-        .get(at..)
-        .and_then(|rest| judge_batch(rest, header.nonce))
-    {
+    while let Some(padded) = bytes.get(at..).and_then(|rest| judge_batch(rest, header.nonce)) {
         assert!(padded > 0, "a scan that does not move");
         at += padded;
         batches += 1;
@@ -207,9 +180,8 @@ pub fn manifest(data: &[u8]) -> bool {
         assert!(padded > 0 && padded <= rest.len());
         let view = FrameView::parse(rest).expect("decoded whole, and yet refused in part");
         assert_eq!(view.edits().count(), frame.edits.len());
-        let (again, _) = frame
-            .encode(view.header.unit as usize)
-            .expect("what was read is writable");
+        let (again, _) =
+            frame.encode(view.header.unit as usize).expect("what was read is writable");
         let (same, _, _) = Frame::decode(&again).expect("what was written is readable");
         assert_eq!(same, frame);
         assert_eq!(view.crc, crc);
@@ -240,9 +212,7 @@ pub fn index(data: &[u8]) -> bool {
 }
 
 fn index_by_parts(bytes: &[u8], header: &IndexHeader) {
-    let fence = bytes
-        .get(header.fence_range())
-        .map(|part| Fence::decode(part, header));
+    let fence = bytes.get(header.fence_range()).map(|part| Fence::decode(part, header));
     let Some(Ok(fence)) = fence else { return };
     for block in 0..header.entry_blocks as usize {
         let Some(part) = bytes.get(header.block_offset(block)..) else {

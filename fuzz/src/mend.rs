@@ -23,9 +23,7 @@ fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
 }
 
 fn u16_at(b: &[u8], at: usize) -> Option<usize> {
-    Some(usize::from(u16::from_le_bytes(
-        b.get(at..at + 2)?.try_into().ok()?,
-    )))
+    Some(usize::from(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?)))
 }
 
 fn u32_at(b: &[u8], at: usize) -> Option<usize> {

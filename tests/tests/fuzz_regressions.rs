@@ -4,12 +4,7 @@
 //! `SAPWOOD_FUZZ_SEEDS=write` lays down the examples anew after a change of the format.
 //! Not here: the judges (fuzz/src/lib.rs).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    missing_docs,
-    unreachable_pub
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod judges;
@@ -21,9 +16,7 @@ use std::path::{Path, PathBuf};
 const MUTATIONS: u64 = 3_000;
 
 fn seeds(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/seeds")
-        .join(target)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target)
 }
 
 fn splitmix(state: &mut u64) -> u64 {
@@ -40,11 +33,8 @@ fn mutate(seed: &[u8], state: &mut u64) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     bytes[0] = splitmix(state) as u8;
     for _ in 0..=splitmix(state) % 4 {
-        let reach = if splitmix(state).is_multiple_of(4) {
-            bytes.len()
-        } else {
-            bytes.len().min(512)
-        };
+        let reach =
+            if splitmix(state).is_multiple_of(4) { bytes.len() } else { bytes.len().min(512) };
         let at = splitmix(state) as usize % reach;
         bytes[at] = match splitmix(state) % 3 {
             0 => splitmix(state) as u8,
@@ -87,9 +77,6 @@ fn seeds_and_their_mutations_break_nothing() {
                 accepted += u64::from(judge(&mutate(&seed, &mut state)));
             }
         }
-        assert!(
-            accepted > MUTATIONS / 100,
-            "{target}: only {accepted} accepted, judge is blind"
-        );
+        assert!(accepted > MUTATIONS / 100, "{target}: only {accepted} accepted, judge is blind");
     }
 }

@@ -20,11 +20,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LINE_CHARS_MAX: usize = 100;
 
 /// The only files that may hold `unsafe`.
-const UNSAFE_ROOMS: &[&str] = &[
-    "engine/src/io/buf.rs",
-    "engine/src/io/uring.rs",
-    "bench/src/ring.rs",
-];
+const UNSAFE_ROOMS: &[&str] =
+    &["engine/src/io/buf.rs", "engine/src/io/uring.rs", "bench/src/ring.rs"];
 
 /// What only `engine/src/io` may touch inside the engine, and what others use instead.
 const WORLD: &[(&str, &str)] = &[
@@ -40,22 +37,11 @@ const WORLD: &[(&str, &str)] = &[
 ];
 
 /// The engine's modules, bottom first: one imports only from rows above its own in this list.
-const LAYERS: &[&[&str]] = &[
-    &["lsn"],
-    &["format", "io"],
-    &["error"],
-    &["config", "names", "wake", "metrics"],
-];
+const LAYERS: &[&[&str]] =
+    &[&["lsn"], &["format", "io"], &["error"], &["config", "names", "wake", "metrics"]];
 
 /// Folders that are built or fetched, not written.
-const NOT_OURS: &[&str] = &[
-    "target",
-    ".git",
-    "corpus",
-    "artifacts",
-    "sapwood-bench",
-    "seeds",
-];
+const NOT_OURS: &[&str] = &["target", ".git", "corpus", "artifacts", "sapwood-bench", "seeds"];
 
 struct Source {
     path: String,
@@ -88,11 +74,7 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
                     folders.push(path);
                 }
             } else if endings.iter().any(|e| name.ends_with(e)) {
-                let relative = path
-                    .strip_prefix(root())
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
+                let relative = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
                 found.push((relative, fs::read_to_string(&path).unwrap()));
             }
         }
@@ -104,13 +86,7 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
 fn sources() -> Vec<Source> {
     let rust = files(&[".rs"]);
     assert!(rust.len() > 10, "the sources were not found");
-    rust.into_iter()
-        .map(|(path, text)| Source {
-            code: lex::blank(&text),
-            path,
-            text,
-        })
-        .collect()
+    rust.into_iter().map(|(path, text)| Source { code: lex::blank(&text), path, text }).collect()
 }
 
 fn is_test_file(path: &str) -> bool {
@@ -118,30 +94,15 @@ fn is_test_file(path: &str) -> bool {
 }
 
 fn shape(s: &Source, out: &mut Vec<Finding>) {
-    let mut say = |rule, line, what| {
-        out.push(Finding {
-            rule,
-            path: s.path.clone(),
-            line,
-            what,
-        })
-    };
+    let mut say = |rule, line, what| out.push(Finding { rule, path: s.path.clone(), line, what });
     let lines = s.text.lines().count();
     if lines > FILE_LINES_MAX {
-        say(
-            "long file",
-            lines,
-            format!("{lines} lines, at most {FILE_LINES_MAX}"),
-        );
+        say("long file", lines, format!("{lines} lines, at most {FILE_LINES_MAX}"));
     }
     for (i, line) in s.text.lines().enumerate() {
         let chars = line.chars().count();
         if chars > LINE_CHARS_MAX {
-            say(
-                "long line",
-                i + 1,
-                format!("{chars} characters, at most {LINE_CHARS_MAX}"),
-            );
+            say("long line", i + 1, format!("{chars} characters, at most {LINE_CHARS_MAX}"));
         }
     }
     for (name, line, length) in lex::functions(&s.code) {
@@ -150,16 +111,9 @@ fn shape(s: &Source, out: &mut Vec<Finding>) {
             say("long function", line, what);
         }
     }
-    let first = s
-        .text
-        .lines()
-        .find(|l| !l.is_empty() && !l.starts_with("#!"));
+    let first = s.text.lines().find(|l| !l.is_empty() && !l.starts_with("#!"));
     if !first.is_some_and(|l| l.starts_with("//!")) {
-        say(
-            "no module doc",
-            1,
-            "begin with `//!`: the file's duty in one sentence".into(),
-        );
+        say("no module doc", 1, "begin with `//!`: the file's duty in one sentence".into());
     }
 }
 
@@ -167,12 +121,7 @@ fn unfinished(s: &Source, out: &mut Vec<Finding>) {
     let mut say = |word: &str, text: &str| {
         for at in lex::words(text, word) {
             let (line, what) = (lex::line_of(text, at), format!("`{word}`"));
-            out.push(Finding {
-                rule: "unfinished",
-                path: s.path.clone(),
-                line,
-                what,
-            });
+            out.push(Finding { rule: "unfinished", path: s.path.clone(), line, what });
         }
     };
     say(concat!("FIX", "ME"), &s.text);
@@ -189,12 +138,7 @@ fn unsafe_rooms(s: &Source, out: &mut Vec<Finding>) {
     for at in lex::words(&s.code, "unsafe") {
         let what = format!("`unsafe` lives in {UNSAFE_ROOMS:?}");
         let line = lex::line_of(&s.code, at);
-        out.push(Finding {
-            rule: "unsafe",
-            path: s.path.clone(),
-            line,
-            what,
-        });
+        out.push(Finding { rule: "unsafe", path: s.path.clone(), line, what });
     }
 }
 
@@ -206,16 +150,8 @@ fn world(s: &Source, out: &mut Vec<Finding>) {
     let code = lex::without_tests(&s.code);
     for (word, instead) in WORLD {
         for at in lex::words(&code, word) {
-            let (line, what) = (
-                lex::line_of(&code, at),
-                format!("`{word}`: use `{instead}`"),
-            );
-            out.push(Finding {
-                rule: "world",
-                path: s.path.clone(),
-                line,
-                what,
-            });
+            let (line, what) = (lex::line_of(&code, at), format!("`{word}`: use `{instead}`"));
+            out.push(Finding { rule: "world", path: s.path.clone(), line, what });
         }
     }
 }
@@ -234,9 +170,7 @@ fn layer_of(module: &str) -> Option<usize> {
 /// The first names behind `crate::` in code, groups (`crate::{a::B, c}`) taken apart.
 fn crate_imports(code: &str) -> Vec<(usize, String)> {
     let word = |t: &str| -> String {
-        t.chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect()
+        t.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -275,18 +209,10 @@ fn layers(s: &Source, out: &mut Vec<Finding>) {
     }
     let path = &s.path;
     let mut say = |line, what| {
-        out.push(Finding {
-            rule: "layer",
-            path: path.clone(),
-            line,
-            what,
-        });
+        out.push(Finding { rule: "layer", path: path.clone(), line, what });
     };
     let Some(own) = layer_of(module) else {
-        return say(
-            1,
-            format!("module `{module}` has no row in LAYERS (tests/tests/tidy.rs)"),
-        );
+        return say(1, format!("module `{module}` has no row in LAYERS (tests/tests/tidy.rs)"));
     };
     let code = lex::without_tests(&s.code);
     for (at, name) in crate_imports(&code) {
@@ -294,14 +220,8 @@ fn layers(s: &Source, out: &mut Vec<Finding>) {
         match layer_of(&name) {
             _ if name == module => {}
             Some(theirs) if theirs < own => {}
-            Some(_) => say(
-                line,
-                format!("`{module}` imports `{name}`, which is not below it"),
-            ),
-            None => say(
-                line,
-                format!("`crate::{name}`: import it from its own module"),
-            ),
+            Some(_) => say(line, format!("`{module}` imports `{name}`, which is not below it")),
+            None => say(line, format!("`crate::{name}`: import it from its own module")),
         }
     }
 }
@@ -319,37 +239,21 @@ fn referenced(all: &[Source], out: &mut Vec<Finding>) {
         let wanted = format!("mod {name};");
         if !is_root && !all.iter().any(|o| o.code.contains(&wanted)) {
             let what = format!("no file says `{wanted}`");
-            out.push(Finding {
-                rule: "unreferenced",
-                path: s.path.clone(),
-                line: 1,
-                what,
-            });
+            out.push(Finding { rule: "unreferenced", path: s.path.clone(), line: 1, what });
         }
     }
 }
 
 /// Paths of the machine that something was written on: they mean nothing elsewhere.
 fn machine_paths(out: &mut Vec<Finding>) {
-    let endings = [
-        ".rs", ".md", ".toml", ".sh", ".py", ".txt", "justfile", "run",
-    ];
+    let endings = [".rs", ".md", ".toml", ".sh", ".py", ".txt", "justfile", "run"];
     for (path, text) in files(&endings) {
-        for word in [
-            concat!("/wo", "rk/"),
-            concat!("/ro", "ot/"),
-            concat!("/ho", "me/"),
-        ] {
+        for word in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")] {
             for (at, _) in text.match_indices(word) {
                 let before = text[..at].chars().next_back();
                 if before.is_none_or(|c| !c.is_alphanumeric() && !"._-}*".contains(c)) {
                     let (line, what) = (lex::line_of(&text, at), format!("`{word}`"));
-                    out.push(Finding {
-                        rule: "machine path",
-                        path: path.clone(),
-                        line,
-                        what,
-                    });
+                    out.push(Finding { rule: "machine path", path: path.clone(), line, what });
                 }
             }
         }
@@ -372,31 +276,18 @@ fn house_rules_hold() {
 
     let mut used = BTreeSet::new();
     found.retain(|f| {
-        let excused = EXCEPTIONS
-            .iter()
-            .position(|e| e.0 == f.rule && e.1 == f.path);
+        let excused = EXCEPTIONS.iter().position(|e| e.0 == f.rule && e.1 == f.path);
         used.extend(excused);
         excused.is_none()
     });
     for f in &found {
         println!("{}:{}: {}: {}", f.path, f.line, f.rule, f.what);
     }
-    for (i, e) in EXCEPTIONS
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| !used.contains(i))
-    {
-        println!(
-            "exception {i} ({}, {}) is no longer needed: take it out",
-            e.0, e.1
-        );
+    for (i, e) in EXCEPTIONS.iter().enumerate().filter(|(i, _)| !used.contains(i)) {
+        println!("exception {i} ({}, {}) is no longer needed: take it out", e.0, e.1);
     }
     let stale = EXCEPTIONS.len() - used.len();
-    assert!(
-        found.is_empty() && stale == 0,
-        "{} findings, {stale} stale",
-        found.len()
-    );
+    assert!(found.is_empty() && stale == 0, "{} findings, {stale} stale", found.len());
 }
 
 /// FNV-1a over the names and bytes of `engine/src/format/*.rs`, in order of name.
@@ -435,12 +326,7 @@ fn format_is_locked() {
 
 #[test]
 fn imports_are_taken_apart() {
-    let names = |c: &str| {
-        crate_imports(c)
-            .into_iter()
-            .map(|(_, n)| n)
-            .collect::<Vec<_>>()
-    };
+    let names = |c: &str| crate_imports(c).into_iter().map(|(_, n)| n).collect::<Vec<_>>();
     assert_eq!(names("use crate::a::B; x(crate::c::d())"), ["a", "c"]);
     assert_eq!(names("use crate::{a::{B, C}, d, E};"), ["a", "d", "E"]);
 }
@@ -450,18 +336,11 @@ fn imports_are_taken_apart() {
 fn the_finders_see() {
     let text = "fn f() {\n    unsafe { todo!() };\n    std::fs::read(crate::engine::X);\n}\n";
     let path = "engine/src/lsn.rs".to_string();
-    let s = Source {
-        path,
-        text: text.into(),
-        code: lex::blank(text),
-    };
+    let s = Source { path, text: text.into(), code: lex::blank(text) };
     let mut found = Vec::new();
     for finder in [shape, unfinished, unsafe_rooms, world, layers] {
         finder(&s, &mut found);
     }
     let rules: Vec<_> = found.iter().map(|f| f.rule).collect();
-    assert_eq!(
-        rules,
-        ["no module doc", "unfinished", "unsafe", "world", "layer"]
-    );
+    assert_eq!(rules, ["no module doc", "unfinished", "unsafe", "world", "layer"]);
 }

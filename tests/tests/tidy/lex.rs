@@ -35,10 +35,7 @@ fn follows_word(b: &[u8], i: usize) -> bool {
 }
 
 fn line_end(b: &[u8], from: usize) -> usize {
-    b[from..]
-        .iter()
-        .position(|c| *c == b'\n')
-        .map_or(b.len(), |n| from + n)
+    b[from..].iter().position(|c| *c == b'\n').map_or(b.len(), |n| from + n)
 }
 
 fn block_end(b: &[u8], from: usize) -> usize {
@@ -87,10 +84,7 @@ fn char_end(b: &[u8], from: usize) -> Option<usize> {
     let first = *b.get(from + 1)?;
     if first == b'\\' {
         let tail = b.get(from + 3..)?;
-        return tail
-            .iter()
-            .position(|c| *c == b'\'')
-            .map(|n| from + 3 + n + 1);
+        return tail.iter().position(|c| *c == b'\'').map(|n| from + 3 + n + 1);
     }
     let width = match first {
         0..0x80 => 1,
@@ -141,22 +135,16 @@ pub(crate) fn item_end(code: &[u8], from: usize) -> usize {
 /// Where `word` stands as a whole word.
 pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_word = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_alphanumeric() || *c == b'_');
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |at| {
-            let b = code.as_bytes();
-            let before = at.checked_sub(1).and_then(|i| b.get(i));
-            !is_word(before) && !is_word(b.get(at + word.len()))
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let b = code.as_bytes();
+        let before = at.checked_sub(1).and_then(|i| b.get(i));
+        !is_word(before) && !is_word(b.get(at + word.len()))
+    })
 }
 
 /// The line (from 1) of a byte.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at]
-        .iter()
-        .filter(|c| **c == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..at].iter().filter(|c| **c == b'\n').count() + 1
 }
 
 /// The functions of a file that have a body: name, first line, number of lines.
