@@ -41,45 +41,32 @@ fn a_record_header() -> impl Strategy<Value = RecordHeader> {
 }
 
 fn a_batch_header() -> impl Strategy<Value = BatchHeader> {
-    (
-        any::<[u64; 5]>(),
-        any::<[u32; 4]>(),
-        any::<[u8; 16]>(),
-        any::<u16>(),
-        1..=64u64,
-    )
-        .prop_map(
-            |(
-                [directory, segment, durable, manifest_seq, time_us],
-                [a, b, c, d],
+    (any::<[u64; 5]>(), any::<[u32; 4]>(), any::<[u8; 16]>(), any::<u16>(), 1..=64u64).prop_map(
+        |([directory, segment, durable, manifest_seq, time_us], [a, b, c, d], tag, shard, lead)| {
+            let durable = durable.min(u64::MAX - 64);
+            BatchHeader {
+                kind: BatchKind::Mark,
+                codec: 0,
+                directory,
+                shard: ShardId(shard),
+                term: a,
+                segment: SegmentId(segment),
+                seq: durable + lead,
+                durable,
+                manifest_seq,
+                time_us,
+                bytes: b.max(BATCH_HEADER_BYTES as u32),
+                records: 0,
+                runs: 0,
+                runs_offset: 0,
+                prev_crc: c,
+                key_id: 0,
                 tag,
-                shard,
-                lead,
-            )| {
-                let durable = durable.min(u64::MAX - 64);
-                BatchHeader {
-                    kind: BatchKind::Mark,
-                    codec: 0,
-                    directory,
-                    shard: ShardId(shard),
-                    term: a,
-                    segment: SegmentId(segment),
-                    seq: durable + lead,
-                    durable,
-                    manifest_seq,
-                    time_us,
-                    bytes: b.max(BATCH_HEADER_BYTES as u32),
-                    records: 0,
-                    runs: 0,
-                    runs_offset: 0,
-                    prev_crc: c,
-                    key_id: 0,
-                    tag,
-                    compat: d,
-                    incompat: 0,
-                }
-            },
-        )
+                compat: d,
+                incompat: 0,
+            }
+        },
+    )
 }
 
 /// Records of a few logs and epochs, taken in turns that nobody chose.
@@ -111,48 +98,30 @@ fn a_log() -> impl Strategy<Value = LogFacts> {
     let settings = any::<([Option<u64>; 3], u8)>();
     let epochs = vec(any::<(u32, u64)>(), 0..5);
     let names = (".{0,12}", proptest::option::of(".{0,12}"));
-    (
-        any::<[u64; 5]>(),
-        any::<[u32; 2]>(),
-        names,
-        settings,
-        epochs,
-        vec(a_link(), 0..32),
+    (any::<[u64; 5]>(), any::<[u32; 2]>(), names, settings, epochs, vec(a_link(), 0..32)).prop_map(
+        |([id, start, tail, time, created_us], [epoch, flags], (name, group), s, epochs, links)| {
+            let ([retention_bytes, retention_secs, local_retention_bytes], durability) = s;
+            LogFacts {
+                id: LogId(id),
+                name,
+                group,
+                settings: LogSettings {
+                    retention_bytes,
+                    retention_secs,
+                    local_retention_bytes,
+                    durability,
+                },
+                start: Lsn(start),
+                tail: Lsn(tail),
+                tail_epoch: Epoch(epoch),
+                tail_time_us: time,
+                epochs: epochs.into_iter().map(|(epoch, lsn)| (Epoch(epoch), Lsn(lsn))).collect(),
+                chain: Chain { links },
+                created_us,
+                flags,
+            }
+        },
     )
-        .prop_map(
-            |(
-                [id, start, tail, time, created_us],
-                [epoch, flags],
-                (name, group),
-                s,
-                epochs,
-                links,
-            )| {
-                let ([retention_bytes, retention_secs, local_retention_bytes], durability) = s;
-                LogFacts {
-                    id: LogId(id),
-                    name,
-                    group,
-                    settings: LogSettings {
-                        retention_bytes,
-                        retention_secs,
-                        local_retention_bytes,
-                        durability,
-                    },
-                    start: Lsn(start),
-                    tail: Lsn(tail),
-                    tail_epoch: Epoch(epoch),
-                    tail_time_us: time,
-                    epochs: epochs
-                        .into_iter()
-                        .map(|(epoch, lsn)| (Epoch(epoch), Lsn(lsn)))
-                        .collect(),
-                    chain: Chain { links },
-                    created_us,
-                    flags,
-                }
-            },
-        )
 }
 
 type Numbers = ([u64; 8], [u32; 2], bool, u16);
@@ -202,44 +171,19 @@ fn an_edit() -> impl Strategy<Value = Edit> {
         let (log, segment, lsn) = (LogId(n[0]), SegmentId(n[1]), Lsn(n[2]));
         match pick {
             0..=2 => a_large_edit(pick, numbers),
-            3 => Edit::Epoch {
-                log,
-                epoch: Epoch(m[0]),
-                first_lsn: lsn,
-            },
-            4 => Edit::Settings {
-                log,
-                settings: facts.settings,
-            },
+            3 => Edit::Epoch { log, epoch: Epoch(m[0]), first_lsn: lsn },
+            4 => Edit::Settings { log, settings: facts.settings },
             5 => Edit::Start { log, start: lsn },
             6 => Edit::Deleted { log },
             7 => Edit::NextLog { counter: n[0] },
-            8 => Edit::Spare {
-                segment,
-                file: n[0],
-                nonce: n[2],
-                bytes: n[3],
-                term: m[0],
-            },
+            8 => Edit::Spare { segment, file: n[0], nonce: n[2], bytes: n[3], term: m[0] },
             9 => Edit::Retired { segment },
-            10 => Edit::Term {
-                term: m[0],
-                cut_seq: n[0],
-                cut_crc: m[1],
-            },
+            10 => Edit::Term { term: m[0], cut_seq: n[0], cut_crc: m[1] },
             11 => Edit::Closed { last_seq: n[0] },
             12 => Edit::Checkpoint { seq: n[0] },
             13 => Edit::Tiered { segment },
-            14 => Edit::Cursor {
-                log,
-                name: facts.name,
-                lsn,
-            },
-            15 => Edit::Unknown {
-                kind: word.max(1000),
-                flags: word & !1,
-                bytes,
-            },
+            14 => Edit::Cursor { log, name: facts.name, lsn },
+            15 => Edit::Unknown { kind: word.max(1000), flags: word & !1, bytes },
             _ => Edit::Log(facts),
         }
     })
@@ -264,23 +208,12 @@ fn a_frame() -> impl Strategy<Value = Frame> {
 }
 
 fn an_index() -> impl Strategy<Value = IndexData> {
-    let entry = (
-        any::<[u64; 8]>(),
-        any::<[u32; 4]>(),
-        a_link(),
-        any::<[bool; 2]>(),
-    );
+    let entry = (any::<[u64; 8]>(), any::<[u32; 4]>(), a_link(), any::<[bool; 2]>());
     let entries = proptest::collection::btree_map(any::<u64>(), entry, 0..70);
     let postings = vec(any::<[u64; 3]>(), 0..50);
     let names = vec((any::<u64>(), ".{0,12}"), 0..20);
-    (
-        any::<[u64; 6]>(),
-        any::<(u16, u32)>(),
-        entries,
-        postings,
-        names,
-    )
-        .prop_map(|(n, (shard, term), entries, postings, names)| {
+    (any::<[u64; 6]>(), any::<(u16, u32)>(), entries, postings, names).prop_map(
+        |(n, (shard, term), entries, postings, names)| {
             let reach = postings.len() as u32;
             IndexData {
                 directory: n[0],
@@ -308,34 +241,21 @@ fn an_index() -> impl Strategy<Value = IndexData> {
                         posting_count: reach - m[2] % (reach + 1),
                         ordinal: m[3],
                         prev: has_prev.then_some(link),
-                        jump: has_jump.then_some(Link {
-                            ordinal: m[0],
-                            ..link
-                        }),
+                        jump: has_jump.then_some(Link { ordinal: m[0], ..link }),
                     })
                     .collect(),
                 postings: postings
                     .into_iter()
-                    .map(|[lsn, offset, time_us]| Posting {
-                        lsn: Lsn(lsn),
-                        offset,
-                        time_us,
-                    })
+                    .map(|[lsn, offset, time_us]| Posting { lsn: Lsn(lsn), offset, time_us })
                     .collect(),
-                names: names
-                    .into_iter()
-                    .map(|(log, name)| (LogId(log), name))
-                    .collect(),
+                names: names.into_iter().map(|(log, name)| (LogId(log), name)).collect(),
             }
-        })
+        },
+    )
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -428,6 +348,34 @@ proptest! {
                 let unread: u32 = records.unread().map(|run| run.count).sum();
                 prop_assert_eq!(good + bad + unread, view.header.records);
             }
+        }
+    }
+
+    /// A rotten record header costs its own record and no other, of its log or of another.
+    #[test]
+    fn a_rotten_record_header_costs_one_record(
+        inputs in a_batch(),
+        pick in any::<proptest::sample::Index>(),
+        bit in 0..8 * 48usize,
+    ) {
+        let mut bytes = batch(&inputs);
+        let hit = pick.index(inputs.len());
+        let framed = |input: &Input| header(input.0, input.1, input.2, b"", &input.3).framed_bytes();
+        let at = 272 + inputs[..hit].iter().map(framed).sum::<usize>();
+        bytes[at + bit / 8] ^= 1 << (bit % 8);
+        let view = BatchView::parse(&bytes, NONCE).unwrap();
+        prop_assert!(view.verify().is_err());
+        let mut records = view.records();
+        let items: Vec<_> = records.by_ref().collect();
+        prop_assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1);
+        prop_assert_eq!(items.len(), inputs.len());
+        let lost: Vec<_> = records.unread().map(|run| (run.log.counter(), run.first_lsn.0)).collect();
+        prop_assert_eq!(lost, vec![(inputs[hit].0, inputs[hit].2)]);
+        for log in 0..9 {
+            let items: Vec<_> = view.records_of(LogId::new(ShardId(1), log)).collect();
+            let wanted = inputs.iter().filter(|input| input.0 == log).count();
+            let bad = items.iter().filter(|item| item.is_err()).count();
+            prop_assert_eq!((items.len(), bad), (wanted, usize::from(log == inputs[hit].0)));
         }
     }
 
@@ -574,10 +522,7 @@ proptest! {
 #[test]
 fn a_seed_is_never_that_of_no_seed() {
     let mut seen = std::collections::HashSet::new();
-    for nonce in (0..20_000u64)
-        .chain((0..64).map(|bit| 1 << bit))
-        .chain([u64::MAX])
-    {
+    for nonce in (0..20_000u64).chain((0..64).map(|bit| 1 << bit)).chain([u64::MAX]) {
         assert_ne!(seed(nonce), 0);
         seen.insert(seed(nonce));
     }
@@ -588,20 +533,10 @@ fn a_seed_is_never_that_of_no_seed() {
 #[test]
 fn an_entry_that_must_be_known_is_refused() {
     let mut frame = samples::edits_frame();
-    frame.edits = vec![Edit::Unknown {
-        kind: 999,
-        flags: 1,
-        bytes: vec![1, 2, 3],
-    }];
+    frame.edits = vec![Edit::Unknown { kind: 999, flags: 1, bytes: vec![1, 2, 3] }];
     let (bytes, _) = frame.encode(UNIT_MIN).unwrap();
     let flaw = Frame::decode(&bytes).unwrap_err();
-    assert_eq!(
-        flaw,
-        Flaw::Unknown {
-            what: "manifest entry",
-            found: 999
-        }
-    );
+    assert_eq!(flaw, Flaw::Unknown { what: "manifest entry", found: 999 });
     assert!(flaw.is_unsupported());
 }
 
@@ -620,18 +555,9 @@ fn lengths_that_lie_are_refused() {
     let mut bytes = [0; 64];
     header.encode(&mut bytes);
     let need = (48 + u32::MAX as usize).next_multiple_of(8);
-    assert_eq!(
-        read_record(&bytes).unwrap_err(),
-        Flaw::Short { need, have: 64 }
-    );
+    assert_eq!(read_record(&bytes).unwrap_err(), Flaw::Short { need, have: 64 });
 
-    for (at, lie) in [
-        (64, 127),
-        (64, u32::MAX),
-        (68, u32::MAX),
-        (72, u32::MAX),
-        (76, u32::MAX),
-    ] {
+    for (at, lie) in [(64, 127), (64, u32::MAX), (68, u32::MAX), (72, u32::MAX), (76, u32::MAX)] {
         let mut bytes = samples()[2].bytes.clone();
         bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(lie));
         refit_batch(&mut bytes);
@@ -646,21 +572,34 @@ fn a_duplicated_run_is_refused() {
     let mut bytes = batch(&inputs);
     let run = runs_of(&inputs)[0];
     let (half, other) = (run.bytes / 2, Lsn(run.first_lsn.0 + 1));
-    let first = sapwood::format::Run {
-        count: 1,
-        bytes: half,
-        ..run
-    };
-    let second = sapwood::format::Run {
-        first_lsn: other,
-        ..first
-    };
+    let first = sapwood::format::Run { count: 1, bytes: half, ..run };
+    let second = sapwood::format::Run { first_lsn: other, ..first };
     bytes[72] = 2;
     encode_runs(&[first, second], 1000, NONCE, &mut bytes[128..]);
     refit_batch(&mut bytes);
-    assert!(
-        BatchView::parse(&bytes, NONCE)
-            .and_then(|batch| batch.verify())
-            .is_err()
-    );
+    assert!(BatchView::parse(&bytes, NONCE).and_then(|batch| batch.verify()).is_err());
+}
+
+/// A record of log 1 carries, as its payload, what looks like the next record of log 2. Its header
+/// rots. What log 2 is given is still its own.
+#[test]
+fn a_record_in_a_payload_is_not_taken_for_one() {
+    let forged = header(2, 1, 11, b"", b"forged");
+    let forged = record(&forged, b"", b"forged");
+    let inputs: Vec<Input> = vec![
+        (2, 1, 10, b"mine 10".to_vec()),
+        (1, 1, 5, forged),
+        (2, 1, 11, b"mine 11".to_vec()),
+        (1, 1, 6, b"theirs".to_vec()),
+    ];
+    let mut bytes = batch(&inputs);
+    let second = 272 + header(2, 1, 10, b"", b"mine 10").framed_bytes();
+    bytes[second + 10] ^= 4;
+    let view = BatchView::parse(&bytes, NONCE).unwrap();
+    let told = |log| -> Vec<Result<Vec<u8>, Flaw>> {
+        let records = view.records_of(LogId::new(ShardId(1), log));
+        records.map(|item| item.map(|(_, record)| record.payload.to_vec())).collect()
+    };
+    assert_eq!(told(2), [Ok(b"mine 10".to_vec()), Ok(b"mine 11".to_vec())]);
+    assert_eq!(told(1), [Err(Flaw::Crc), Ok(b"theirs".to_vec())]);
 }

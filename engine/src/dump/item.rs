@@ -216,12 +216,7 @@ macro_rules! fields {
 impl DumpItem<'_> {
     pub(super) fn gap(start: usize, end: usize, flaw: Flaw, bytes: &[u8]) -> Self {
         let zeroes = bytes[start..end].iter().all(|byte| *byte == 0);
-        Self::Gap {
-            offset: start as u64,
-            bytes: (end - start) as u64,
-            zeroes,
-            flaw,
-        }
+        Self::Gap { offset: start as u64, bytes: (end - start) as u64, zeroes, flaw }
     }
 
     /// What it is, in a word.
@@ -252,16 +247,9 @@ impl DumpItem<'_> {
     pub fn fields(&self) -> Vec<(&'static str, Value)> {
         match self {
             Self::Segment { header } => segment_fields(header),
-            Self::Batch {
-                offset,
-                header,
-                crc,
+            Self::Batch { offset, header, crc } | Self::TornBatch { offset, header, crc } => {
+                batch_fields(*offset, header, *crc)
             }
-            | Self::TornBatch {
-                offset,
-                header,
-                crc,
-            } => batch_fields(*offset, header, *crc),
             Self::Run { offset, seq, run } | Self::TornRun { offset, seq, run } => fields![
                 "offset": *offset, "seq": *seq, "log": run.log.0, "epoch": run.epoch.0,
                 "first_lsn": run.first_lsn.0, "last_lsn": run.last_lsn().0,
@@ -273,24 +261,16 @@ impl DumpItem<'_> {
                 fields
             }
             Self::TornRecord { offset, header } => record_fields(*offset, header),
-            Self::Gap {
-                offset,
-                bytes,
-                zeroes,
-                flaw,
-            } => fields![
+            Self::Gap { offset, bytes, zeroes, flaw } => fields![
                 "offset": *offset, "bytes": *bytes, "zeroes": *zeroes, "why": flaw.to_string(),
             ],
             Self::Flaw { offset, what, flaw } => fields![
                 "offset": *offset, "what": *what, "why": flaw.to_string(),
                 "unsupported": flaw.is_unsupported(),
             ],
-            Self::Frame {
-                offset,
-                header,
-                crc,
-                follows,
-            } => frame_fields(*offset, header, *crc, *follows),
+            Self::Frame { offset, header, crc, follows } => {
+                frame_fields(*offset, header, *crc, *follows)
+            }
             Self::Edit { offset, seq, edit } => {
                 let mut fields = fields!["offset": *offset, "seq": *seq];
                 fields.extend(edit_fields(edit));
@@ -342,11 +322,7 @@ fn crc_text(crc: u32) -> String {
 
 fn preview(payload: &[u8]) -> String {
     let shown = &payload[..payload.len().min(PREVIEW_BYTES)];
-    let more = if payload.len() > PREVIEW_BYTES {
-        "…"
-    } else {
-        ""
-    };
+    let more = if payload.len() > PREVIEW_BYTES { "…" } else { "" };
     format!("{}{more}", shown.escape_ascii())
 }
 
@@ -427,17 +403,8 @@ fn entry_fields(entry: &IndexEntry) -> Fields {
 }
 
 fn log_fields(facts: &LogFacts) -> Fields {
-    let chain: Vec<String> = facts
-        .chain
-        .links
-        .iter()
-        .map(|link| link_word(*link))
-        .collect();
-    let epochs: Vec<String> = facts
-        .epochs
-        .iter()
-        .map(|(e, lsn)| format!("{e}:{lsn}"))
-        .collect();
+    let chain: Vec<String> = facts.chain.links.iter().map(|link| link_word(*link)).collect();
+    let epochs: Vec<String> = facts.epochs.iter().map(|(e, lsn)| format!("{e}:{lsn}")).collect();
     fields![
         "edit": "log", "log": facts.id.0, "name": facts.name.as_str(),
         "group": facts.group.as_deref(),
@@ -455,21 +422,11 @@ fn log_fields(facts: &LogFacts) -> Fields {
 fn edit_fields(edit: &Edit) -> Fields {
     match edit {
         Edit::Log(facts) => log_fields(facts),
-        Edit::Spare {
-            segment,
-            file,
-            nonce,
-            bytes,
-            term,
-        } => fields![
+        Edit::Spare { segment, file, nonce, bytes, term } => fields![
             "edit": "spare", "segment": segment.0, "file": *file, "nonce": hex(*nonce),
             "bytes": *bytes, "term": *term,
         ],
-        Edit::Term {
-            term,
-            cut_seq,
-            cut_crc,
-        } => fields![
+        Edit::Term { term, cut_seq, cut_crc } => fields![
             "edit": "term", "term": *term, "cut_seq": *cut_seq, "cut_crc": crc_text(*cut_crc),
         ],
         Edit::Retired { segment } => fields!["edit": "retired", "segment": segment.0],

@@ -162,10 +162,7 @@ impl BatchHeader {
             1 => BatchKind::Data,
             2 => BatchKind::Mark,
             other => {
-                return Err(Flaw::Unknown {
-                    what: "batch kind",
-                    found: u32::from(other),
-                });
+                return Err(Flaw::Unknown { what: "batch kind", found: u32::from(other) });
             }
         };
         let shard = u16::try_from(u32_at(buf, 16)).map_err(|_| Flaw::Field("shard of a batch"))?;
@@ -197,21 +194,13 @@ impl BatchHeader {
     /// What no writer writes, although the CRC is good.
     fn check(&self) -> Result<(), Flaw> {
         if self.codec != 0 {
-            return Err(Flaw::Unknown {
-                what: "codec",
-                found: u32::from(self.codec),
-            });
+            return Err(Flaw::Unknown { what: "codec", found: u32::from(self.codec) });
         }
         if self.key_id != 0 {
-            return Err(Flaw::Unknown {
-                what: "key",
-                found: self.key_id,
-            });
+            return Err(Flaw::Unknown { what: "key", found: self.key_id });
         }
         if self.seq <= self.durable || self.seq - self.durable > BATCHES_IN_FLIGHT_MAX {
-            return Err(Flaw::Field(
-                "a batch that claims itself, or runs too far ahead",
-            ));
+            return Err(Flaw::Field("a batch that claims itself, or runs too far ahead"));
         }
         let (bytes, runs) = (self.bytes as usize, self.runs as usize);
         let empty = self.records == 0 && self.runs == 0;

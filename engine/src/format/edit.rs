@@ -196,11 +196,7 @@ impl Edit {
         match self {
             Self::Directory(facts) => facts.encode(out),
             Self::Log(facts) => facts.encode(out)?,
-            Self::Epoch {
-                log,
-                epoch,
-                first_lsn,
-            } => {
+            Self::Epoch { log, epoch, first_lsn } => {
                 put64(out, &[log.0, first_lsn.0]);
                 put32(out, &[epoch.0]);
             }
@@ -211,13 +207,7 @@ impl Edit {
             Self::Start { log, start } => put64(out, &[log.0, start.0]),
             Self::Deleted { log } => put64(out, &[log.0]),
             Self::NextLog { counter } => put64(out, &[*counter]),
-            Self::Spare {
-                segment,
-                file,
-                nonce,
-                bytes,
-                term,
-            } => {
+            Self::Spare { segment, file, nonce, bytes, term } => {
                 put64(out, &[segment.0, *file, *nonce, *bytes]);
                 put32(out, &[*term]);
             }
@@ -233,19 +223,12 @@ impl Edit {
                 index_bytes,
                 index_crc,
             } => {
-                put64(
-                    out,
-                    &[segment.0, *first_seq, *last_seq, *end_offset, *records],
-                );
+                put64(out, &[segment.0, *first_seq, *last_seq, *end_offset, *records]);
                 put64(out, &[*first_time_us, *last_time_us, *index_bytes]);
                 put32(out, &[*last_crc, *index_crc]);
             }
             Self::Retired { segment } | Self::Tiered { segment } => put64(out, &[segment.0]),
-            Self::Term {
-                term,
-                cut_seq,
-                cut_crc,
-            } => {
+            Self::Term { term, cut_seq, cut_crc } => {
                 put64(out, &[*cut_seq]);
                 put32(out, &[*term, *cut_crc]);
             }
@@ -265,22 +248,12 @@ impl Edit {
         let edit = Self::take_body(kind, &mut take)?;
         let Some(edit) = edit else {
             if flags & ENTRY_MUST_KNOW != 0 {
-                return Err(Flaw::Unknown {
-                    what: "manifest entry",
-                    found: u32::from(kind),
-                });
+                return Err(Flaw::Unknown { what: "manifest entry", found: u32::from(kind) });
             }
-            return Ok(Self::Unknown {
-                kind,
-                flags,
-                bytes: body.to_vec(),
-            });
+            return Ok(Self::Unknown { kind, flags, bytes: body.to_vec() });
         };
         if flags & !ENTRY_MUST_KNOW != 0 {
-            return Err(Flaw::Unknown {
-                what: "entry flags",
-                found: u32::from(flags),
-            });
+            return Err(Flaw::Unknown { what: "entry flags", found: u32::from(flags) });
         }
         if !take.is_empty() {
             return Err(Flaw::Field("length of a manifest entry"));
@@ -296,26 +269,12 @@ impl Edit {
             2 => Self::Log(LogFacts::take(take)?),
             3 => {
                 let (log, first_lsn) = (LogId(take.u64()?), Lsn(take.u64()?));
-                Self::Epoch {
-                    log,
-                    epoch: Epoch(take.u32()?),
-                    first_lsn,
-                }
+                Self::Epoch { log, epoch: Epoch(take.u32()?), first_lsn }
             }
-            4 => Self::Settings {
-                log: LogId(take.u64()?),
-                settings: LogSettings::take(take)?,
-            },
-            5 => Self::Start {
-                log: LogId(take.u64()?),
-                start: Lsn(take.u64()?),
-            },
-            6 => Self::Deleted {
-                log: LogId(take.u64()?),
-            },
-            7 => Self::NextLog {
-                counter: take.u64()?,
-            },
+            4 => Self::Settings { log: LogId(take.u64()?), settings: LogSettings::take(take)? },
+            5 => Self::Start { log: LogId(take.u64()?), start: Lsn(take.u64()?) },
+            6 => Self::Deleted { log: LogId(take.u64()?) },
+            7 => Self::NextLog { counter: take.u64()? },
             8 => Self::Spare {
                 segment: SegmentId(take.u64()?),
                 file: take.u64()?,
@@ -324,32 +283,18 @@ impl Edit {
                 term: take.u32()?,
             },
             9 => Self::take_sealed(take)?,
-            10 => Self::Retired {
-                segment: SegmentId(take.u64()?),
-            },
+            10 => Self::Retired { segment: SegmentId(take.u64()?) },
             11 => {
                 let cut_seq = take.u64()?;
-                Self::Term {
-                    term: take.u32()?,
-                    cut_seq,
-                    cut_crc: take.u32()?,
-                }
+                Self::Term { term: take.u32()?, cut_seq, cut_crc: take.u32()? }
             }
-            12 => Self::Closed {
-                last_seq: take.u64()?,
-            },
+            12 => Self::Closed { last_seq: take.u64()? },
             13 => Self::Checkpoint { seq: take.u64()? },
             14 => Self::Damage(DamageFacts::take(take)?),
-            15 => Self::Tiered {
-                segment: SegmentId(take.u64()?),
-            },
+            15 => Self::Tiered { segment: SegmentId(take.u64()?) },
             16 => {
                 let (log, lsn) = (LogId(take.u64()?), Lsn(take.u64()?));
-                Self::Cursor {
-                    log,
-                    name: take.string()?,
-                    lsn,
-                }
+                Self::Cursor { log, name: take.string()?, lsn }
             }
             _ => return Ok(None),
         }))
@@ -384,9 +329,7 @@ pub struct Edits<'a> {
 
 impl<'a> Edits<'a> {
     pub(super) fn new(entries: &'a [u8]) -> Self {
-        Self {
-            take: Take::new(entries),
-        }
+        Self { take: Take::new(entries) }
     }
 
     fn step(&mut self) -> Result<Edit, Flaw> {

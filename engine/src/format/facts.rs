@@ -119,19 +119,8 @@ pub struct DamageFacts {
 
 impl DirectoryFacts {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        put64(
-            out,
-            &[
-                self.directory,
-                self.lineage,
-                self.segment_bytes,
-                self.created_us,
-            ],
-        );
-        put32(
-            out,
-            &[self.unit, self.record_bytes_max, self.batch_bytes_max],
-        );
+        put64(out, &[self.directory, self.lineage, self.segment_bytes, self.created_us]);
+        put32(out, &[self.unit, self.record_bytes_max, self.batch_bytes_max]);
         put32(out, &[u32::from(self.shards)]);
     }
 
@@ -197,11 +186,7 @@ impl Chain {
         for _ in 0..count {
             let (segment, first_lsn) = (SegmentId(take.u64()?), Lsn(take.u64()?));
             let ordinal = take.u32()?;
-            links.push(Link {
-                segment,
-                ordinal,
-                first_lsn,
-            });
+            links.push(Link { segment, ordinal, first_lsn });
         }
         Ok(Self { links })
     }
@@ -209,16 +194,7 @@ impl Chain {
 
 impl LogFacts {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), Flaw> {
-        put64(
-            out,
-            &[
-                self.id.0,
-                self.start.0,
-                self.tail.0,
-                self.tail_time_us,
-                self.created_us,
-            ],
-        );
+        put64(out, &[self.id.0, self.start.0, self.tail.0, self.tail_time_us, self.created_us]);
         put32(out, &[self.tail_epoch.0, self.flags]);
         put_string(out, &self.name)?;
         out.push(u8::from(self.group.is_some()));
@@ -241,11 +217,7 @@ impl LogFacts {
         let (tail_time_us, created_us) = (take.u64()?, take.u64()?);
         let (tail_epoch, flags) = (Epoch(take.u32()?), take.u32()?);
         let name = take.string()?;
-        let group = if take_bool(take)? {
-            Some(take.string()?)
-        } else {
-            None
-        };
+        let group = if take_bool(take)? { Some(take.string()?) } else { None };
         let settings = LogSettings::take(take)?;
         let chain = Chain::take(take)?;
         Ok(Self {

@@ -81,10 +81,7 @@ impl IndexHeader {
     /// Bytes of the whole file.
     #[must_use]
     pub fn file_bytes(&self) -> usize {
-        round_up(
-            (self.names_offset + self.names_bytes) as usize,
-            INDEX_BLOCK_BYTES,
-        )
+        round_up((self.names_offset + self.names_bytes) as usize, INDEX_BLOCK_BYTES)
     }
 
     /// Where entry block `block` stands in the file.
@@ -128,13 +125,7 @@ impl IndexHeader {
 
     /// Refuses to write where a feature is used that only newer programs may write.
     pub fn writable(&self) -> Result<(), Flaw> {
-        if self.ro_compat == 0 {
-            Ok(())
-        } else {
-            Err(Flaw::Incompat {
-                bits: self.ro_compat,
-            })
-        }
+        if self.ro_compat == 0 { Ok(()) } else { Err(Flaw::Incompat { bits: self.ro_compat }) }
     }
 
     /// Writes the block to the front of `out`, zeroes included.
@@ -230,11 +221,7 @@ impl IndexHeader {
             && names == Some(self.names_offset)
             && end.is_some_and(|end| usize::try_from(end).is_ok() && end < u64::MAX / 2)
             && u64::from(self.names_count) <= self.names_bytes / 8;
-        if good {
-            Ok(())
-        } else {
-            Err(Flaw::Field("places in an index"))
-        }
+        if good { Ok(()) } else { Err(Flaw::Field("places in an index")) }
     }
 }
 
@@ -324,10 +311,7 @@ impl IndexData {
         }
         let postings = Posting::decode_all(&buf[header.postings_range()], header.postings_crc)?;
         let reaches = |e: &IndexEntry| u64::from(e.posting_start) + u64::from(e.posting_count);
-        if entries
-            .iter()
-            .any(|entry| reaches(entry) > header.postings_count)
-        {
+        if entries.iter().any(|entry| reaches(entry) > header.postings_count) {
             return Err(Flaw::Field("postings of an index entry"));
         }
         Ok(Self {
@@ -348,10 +332,7 @@ impl IndexData {
     /// The entry of a log.
     #[must_use]
     pub fn find(&self, log: LogId) -> Option<&IndexEntry> {
-        let at = self
-            .entries
-            .binary_search_by_key(&log, |entry| entry.log)
-            .ok()?;
+        let at = self.entries.binary_search_by_key(&log, |entry| entry.log).ok()?;
         self.entries.get(at)
     }
 
@@ -359,8 +340,6 @@ impl IndexData {
     #[must_use]
     pub fn postings_of(&self, entry: &IndexEntry) -> &[Posting] {
         let start = entry.posting_start as usize;
-        self.postings
-            .get(start..start + entry.posting_count as usize)
-            .unwrap_or(&[])
+        self.postings.get(start..start + entry.posting_count as usize).unwrap_or(&[])
     }
 }

@@ -135,11 +135,7 @@ impl<'a> EntryBlock<'a> {
             return Err(Flaw::Field("entries of an index block"));
         }
         let entries = &buf[INDEX_ENTRY_BYTES..INDEX_ENTRY_BYTES * (1 + count)];
-        Ok(Self {
-            segment: SegmentId(u64_at(buf, 8)),
-            block: u32_at(buf, 16),
-            entries,
-        })
+        Ok(Self { segment: SegmentId(u64_at(buf, 8)), block: u32_at(buf, 16), entries })
     }
 
     /// As [`Self::decode`], and it must be block `block` of the index of `segment`.
@@ -165,9 +161,7 @@ impl<'a> EntryBlock<'a> {
 
     /// The entries, by log id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = IndexEntry> + use<'a> {
-        self.entries
-            .chunks_exact(INDEX_ENTRY_BYTES)
-            .map(IndexEntry::decode)
+        self.entries.chunks_exact(INDEX_ENTRY_BYTES).map(IndexEntry::decode)
     }
 
     /// The entry of a log.
@@ -197,10 +191,7 @@ impl<'a> Fence<'a> {
     /// The first log of a block.
     #[must_use]
     pub fn first_log(&self, block: usize) -> Option<LogId> {
-        self.logs
-            .chunks_exact(8)
-            .nth(block)
-            .map(|bytes| LogId(u64_at(bytes, 0)))
+        self.logs.chunks_exact(8).nth(block).map(|bytes| LogId(u64_at(bytes, 0)))
     }
 
     /// The one block that may hold a log; `None` if none does.
@@ -259,10 +250,7 @@ pub(super) fn encode_entries(entries: &[IndexEntry], segment: SegmentId, out: &m
         put(block, 8, segment.0.to_le_bytes());
         put(block, 16, (number as u32).to_le_bytes());
         let places = block[INDEX_ENTRY_BYTES..].chunks_exact_mut(INDEX_ENTRY_BYTES);
-        entries
-            .iter()
-            .zip(places)
-            .for_each(|(entry, place)| entry.encode(place));
+        entries.iter().zip(places).for_each(|(entry, place)| entry.encode(place));
         let crc = crc32c::crc32c(&block[4..]);
         put(block, 0, crc.to_le_bytes());
     }

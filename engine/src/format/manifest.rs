@@ -82,13 +82,7 @@ impl FrameHeader {
 
     /// Refuses to write where a feature is used that only newer programs may write.
     pub fn writable(&self) -> Result<(), Flaw> {
-        if self.ro_compat == 0 {
-            Ok(())
-        } else {
-            Err(Flaw::Incompat {
-                bits: self.ro_compat,
-            })
-        }
+        if self.ro_compat == 0 { Ok(()) } else { Err(Flaw::Incompat { bits: self.ro_compat }) }
     }
 
     /// Writes the header to the front of `out` and gives its CRC.
@@ -161,10 +155,7 @@ impl FrameHeader {
 
     fn check(&self) -> Result<(), Flaw> {
         if self.flags & !SNAPSHOT != 0 {
-            return Err(Flaw::Unknown {
-                what: "frame flags",
-                found: u32::from(self.flags),
-            });
+            return Err(Flaw::Unknown { what: "frame flags", found: u32::from(self.flags) });
         }
         if !is_unit(self.unit) {
             return Err(Flaw::Field("unit of a frame"));
@@ -196,11 +187,7 @@ impl<'a> FrameView<'a> {
         if crc32c::crc32c(entries) != header.body_crc {
             return Err(Flaw::Crc);
         }
-        Ok(Self {
-            header,
-            crc,
-            entries,
-        })
+        Ok(Self { header, crc, entries })
     }
 
     /// The entries one by one, never all at once in memory.
@@ -269,11 +256,7 @@ impl Frame {
 
     /// Reads the frame at the front of `buf`: the frame, its bytes in the file, its header CRC.
     pub fn decode(buf: &[u8]) -> Result<(Self, usize, u32), Flaw> {
-        let FrameView {
-            header,
-            crc,
-            entries,
-        } = FrameView::parse(buf)?;
+        let FrameView { header, crc, entries } = FrameView::parse(buf)?;
         let edits = Edits::new(entries).collect::<Result<Vec<_>, _>>()?;
         if edits.len() != header.entries as usize {
             return Err(Flaw::Field("number of entries"));

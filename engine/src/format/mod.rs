@@ -89,10 +89,7 @@ impl Flaw {
     /// Whole bytes of a newer writer: update the program; never call it corrupt.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        matches!(
-            self,
-            Self::Version { .. } | Self::Incompat { .. } | Self::Unknown { .. }
-        )
+        matches!(self, Self::Version { .. } | Self::Incompat { .. } | Self::Unknown { .. })
     }
 }
 
@@ -103,10 +100,7 @@ impl fmt::Display for Flaw {
             Self::Magic => f.write_str("magic does not match"),
             Self::Crc => f.write_str("checksum does not match"),
             Self::Version { found } => {
-                write!(
-                    f,
-                    "unsupported: version {found}, this program knows {VERSION}"
-                )
+                write!(f, "unsupported: version {found}, this program knows {VERSION}")
             }
             Self::Incompat { bits } => write!(f, "unsupported: feature bits {bits:#x}"),
             Self::Unknown { what, found } => write!(f, "unsupported: {what} {found}"),

@@ -59,10 +59,7 @@ impl RecordKind {
             3 => Ok(Self::LogSealed),
             4 => Ok(Self::Lost),
             5 => Ok(Self::Control),
-            other => Err(Flaw::Unknown {
-                what: "record kind",
-                found: u32::from(other),
-            }),
+            other => Err(Flaw::Unknown { what: "record kind", found: u32::from(other) }),
         }
     }
 }
@@ -138,10 +135,7 @@ impl RecordHeader {
     #[inline]
     #[must_use]
     pub fn position(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            lsn: self.lsn,
-        }
+        Position { epoch: self.epoch, lsn: self.lsn }
     }
 
     /// Which part of a larger whole it is.
@@ -197,18 +191,13 @@ impl RecordHeader {
         }
         let kind = RecordKind::from_byte(buf[42])?;
         if flags & FLAGS_RESERVED != 0 {
-            return Err(Flaw::Unknown {
-                what: "record flags",
-                found: u32::from(flags),
-            });
+            return Err(Flaw::Unknown { what: "record flags", found: u32::from(flags) });
         }
         if u32_at(buf, 44) != 0 {
             return Err(Flaw::Field("reserved bytes of a record"));
         }
-        let producer = extended.then(|| Producer {
-            id: u64_at(buf, 48),
-            sequence: u64_at(buf, 56),
-        });
+        let producer =
+            extended.then(|| Producer { id: u64_at(buf, 48), sequence: u64_at(buf, 56) });
         Ok(Self {
             log: LogId(u64_at(buf, 8)),
             lsn: Lsn(u64_at(buf, 16)),
@@ -259,11 +248,7 @@ impl<'a> RecordRef<'a> {
 /// Reads the record at the front of `buf` and checks both CRCs; also gives its framed length.
 pub fn read_record(buf: &[u8]) -> Result<(RecordRef<'_>, usize), Flaw> {
     let (record, framed) = read_record_header_only(buf)?;
-    if record.body_is_good() {
-        Ok((record, framed))
-    } else {
-        Err(Flaw::Crc)
-    }
+    if record.body_is_good() { Ok((record, framed)) } else { Err(Flaw::Crc) }
 }
 
 /// As [`read_record`], but the body's CRC is not checked (the body must be there).
@@ -274,14 +259,7 @@ pub fn read_record_header_only(buf: &[u8]) -> Result<(RecordRef<'_>, usize), Fla
     let body = &buf[header.header_bytes()..];
     let (properties, rest) = body.split_at(usize::from(header.properties_bytes));
     let payload = &rest[..header.payload_bytes as usize];
-    Ok((
-        RecordRef {
-            header,
-            properties,
-            payload,
-        },
-        framed,
-    ))
+    Ok((RecordRef { header, properties, payload }, framed))
 }
 
 /// Writes a whole record to the front of `out`, padding included, and gives its framed length. The
@@ -333,9 +311,7 @@ impl<'a> PropertyIter<'a> {
     /// Over the properties of one record.
     #[must_use]
     pub fn new(properties: &'a [u8]) -> Self {
-        Self {
-            rest: Take::new(properties),
-        }
+        Self { rest: Take::new(properties) }
     }
 
     fn step(&mut self) -> Result<(&'a str, &'a [u8]), Flaw> {

@@ -34,10 +34,7 @@ impl Run {
     /// The LSN of its last record.
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {
-        Lsn(self
-            .first_lsn
-            .0
-            .saturating_add(u64::from(self.count).saturating_sub(1)))
+        Lsn(self.first_lsn.0.saturating_add(u64::from(self.count).saturating_sub(1)))
     }
 
     fn encode(&self, out: &mut [u8]) {
@@ -73,10 +70,7 @@ pub fn encode_runs(runs: &[Run], seq: u64, nonce: u64, out: &mut [u8]) -> usize 
     let out = &mut out[..len];
     put(out, 4, (runs.len() as u32).to_le_bytes());
     put(out, 8, seq.to_le_bytes());
-    for (run, entry) in runs
-        .iter()
-        .zip(out[RUN_TABLE_HEADER_BYTES..].chunks_exact_mut(RUN_BYTES))
-    {
+    for (run, entry) in runs.iter().zip(out[RUN_TABLE_HEADER_BYTES..].chunks_exact_mut(RUN_BYTES)) {
         run.encode(entry);
     }
     let crc = crc32c::crc32c_append(seed(nonce), &out[4..]);
@@ -110,10 +104,7 @@ impl<'a> RunTable<'a> {
         if crc32c::crc32c_append(seed(nonce), &buf[4..len]) != u32_at(buf, 0) {
             return Err(Flaw::Crc);
         }
-        let table = Self {
-            seq: u64_at(buf, 8),
-            entries: &buf[RUN_TABLE_HEADER_BYTES..len],
-        };
+        let table = Self { seq: u64_at(buf, 8), entries: &buf[RUN_TABLE_HEADER_BYTES..len] };
         for entry in table.entries.chunks_exact(RUN_BYTES) {
             let run = Run::decode(entry);
             if run.count == 0 {

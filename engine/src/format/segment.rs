@@ -117,12 +117,6 @@ impl SegmentHeader {
 
     /// Refuses to write where a feature is used that only newer programs may write.
     pub fn writable(&self) -> Result<(), Flaw> {
-        if self.ro_compat == 0 {
-            Ok(())
-        } else {
-            Err(Flaw::Incompat {
-                bits: self.ro_compat,
-            })
-        }
+        if self.ro_compat == 0 { Ok(()) } else { Err(Flaw::Incompat { bits: self.ro_compat }) }
     }
 }

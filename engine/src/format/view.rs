@@ -3,6 +3,8 @@
 //! Invariants:
 //! - A record that its run does not expect next is damage, whatever its own CRCs say: records are
 //!   not seeded, the run table is, and that is what ties a record to this batch.
+//! - Behind a record whose header is rotten the walk goes on only where records that fit their runs
+//!   follow each other to the end: a copy of a record inside another's payload is not taken for one.
 //! - Up to [`RUNS_INLINE_MAX`] runs are followed without allocation, more in a scratch no larger
 //!   than the run table itself.
 //!
@@ -10,10 +12,13 @@
 
 use super::Flaw;
 use super::batch::{BATCH_FRONT_BYTES, BatchHeader, RUNS_INLINE_MAX};
-use super::record::{RecordHeader, RecordRef, read_record_header_only};
+use super::record::{RECORD_ALIGN, RecordHeader, RecordRef, read_record_header_only};
 use super::runs::{Run, RunTable};
 use super::wire::need;
 use crate::lsn::{Epoch, LogId, Lsn};
+
+/// Places behind a rotten record header at which the walk tries to go on.
+const RESYNC_TRIES_MAX: usize = 64;
 
 const FOREIGN: Flaw = Flaw::Field("record does not belong to its run");
 
@@ -43,42 +48,27 @@ impl<'a> BatchView<'a> {
         let bytes = &buf[..len];
         if header.runs_offset == 0 {
             let runs = RunTable::empty(header.seq);
-            return Ok(Self {
-                header,
-                crc,
-                runs,
-                bytes,
-            });
+            return Ok(Self { header, crc, runs, bytes });
         }
         // A table that wants more than the batch has is rot in its count, not a short read.
         let runs = RunTable::decode(&bytes[header.runs_offset as usize..], header.seq, nonce)
-            .map_err(|flaw| {
-                if matches!(flaw, Flaw::Short { .. }) {
-                    Flaw::Crc
-                } else {
-                    flaw
-                }
-            })?;
+            .map_err(|flaw| if matches!(flaw, Flaw::Short { .. }) { Flaw::Crc } else { flaw })?;
         let records: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
         if runs.len() != header.runs as usize || records != u64::from(header.records) {
             return Err(Flaw::Field("run table and header disagree"));
         }
-        Ok(Self {
-            header,
-            crc,
-            runs,
-            bytes,
-        })
+        Ok(Self { header, crc, runs, bytes })
     }
 
-    /// Every record in order, with its offset in the batch. After a record whose body is rotten the
-    /// walk goes on; after one whose header is, it ends: see [`BatchRecords::unread`].
+    /// Every record in order, with its offset in the batch. Damage is an item like any other and
+    /// the walk goes on behind it: see [`BatchRecords::header`] and [`BatchRecords::unread`].
     #[must_use]
     pub fn records(&self) -> BatchRecords<'a> {
         self.walk(None)
     }
 
-    /// The records of one log; of the others only the headers are looked at.
+    /// The records of one log; of the others only the headers are looked at, and damage that hits
+    /// only others is not told.
     #[must_use]
     pub fn records_of(&self, log: LogId) -> BatchRecords<'a> {
         self.walk(Some(log))
@@ -90,12 +80,7 @@ impl<'a> BatchView<'a> {
         for record in records.by_ref() {
             record?;
         }
-        if records
-            .runs
-            .as_slice()
-            .iter()
-            .any(|run| run.bytes_left != 0)
-        {
+        if records.runs.as_slice().iter().any(|run| run.bytes_left != 0) {
             return Err(Flaw::Field("bytes of a run"));
         }
         Ok(())
@@ -104,12 +89,7 @@ impl<'a> BatchView<'a> {
     fn walk(&self, only: Option<LogId>) -> BatchRecords<'a> {
         let runs = Cursors::new(&self.runs);
         let wanted = |run: &Run| only.is_none_or(|log| run.log == log);
-        let left = self
-            .runs
-            .iter()
-            .filter(wanted)
-            .map(|run| u64::from(run.count))
-            .sum();
+        let left = self.runs.iter().filter(wanted).map(|run| u64::from(run.count)).sum();
         BatchRecords {
             bytes: &self.bytes[..self.header.records_end()],
             at: BATCH_FRONT_BYTES,
@@ -119,6 +99,8 @@ impl<'a> BatchView<'a> {
             runs,
             run: 0,
             last: None,
+            torn: None,
+            lost: Vec::new(),
         }
     }
 }
@@ -134,6 +116,24 @@ struct Cursor {
 }
 
 impl Cursor {
+    /// Records missing before this one; an error if it has no place here.
+    fn gap(&self, header: &RecordHeader, may: bool) -> Result<u32, Flaw> {
+        let gap = header.lsn.0.checked_sub(self.next).ok_or(FOREIGN)?;
+        let fits = gap < u64::from(self.left) && (gap == 0 || may);
+        if fits { Ok(gap as u32) } else { Err(FOREIGN) }
+    }
+
+    fn skip(&mut self, count: u32) {
+        self.left -= count;
+        self.next += u64::from(count);
+    }
+
+    /// Its next `count` records as a run; their bytes are not known.
+    fn part(&self, count: u32) -> Run {
+        let (log, epoch, first_lsn) = (self.log, self.epoch, Lsn(self.next));
+        Run { log, epoch, first_lsn, count, bytes: 0 }
+    }
+
     fn new(run: Run) -> Self {
         Self {
             log: run.log,
@@ -163,10 +163,17 @@ impl Cursors {
         } else {
             Self::Scratch(runs.iter().map(Cursor::new).collect())
         };
+        cursors.as_mut_slice().sort_unstable_by_key(|run| (run.log, run.epoch));
         cursors
-            .as_mut_slice()
-            .sort_unstable_by_key(|run| (run.log, run.epoch));
-        cursors
+    }
+
+    /// The run of a record, looked for at `near` first.
+    fn find(&self, near: usize, header: &RecordHeader) -> Result<usize, Flaw> {
+        let (runs, key) = (self.as_slice(), (header.log, header.epoch));
+        if runs.get(near).is_some_and(|run| (run.log, run.epoch) == key) {
+            return Ok(near);
+        }
+        runs.binary_search_by_key(&key, |run| (run.log, run.epoch)).map_err(|_| FOREIGN)
     }
 
     fn as_slice(&self) -> &[Cursor] {
@@ -197,6 +204,10 @@ pub struct BatchRecords<'a> {
     /// The run of the last record: neighbours are often of one log.
     run: usize,
     last: Option<RecordHeader>,
+    /// A record header was rotten: from there on a run may have lost records.
+    torn: Option<Flaw>,
+    /// What was lost so far between records that are there.
+    lost: Vec<Run>,
 }
 
 impl<'a> BatchRecords<'a> {
@@ -212,60 +223,82 @@ impl<'a> BatchRecords<'a> {
         self.last
     }
 
-    /// What the runs promise and the walk has not met: the name of what is lost when it ends early.
+    /// What the runs promise and the walk has not met: after its end, the name of what is lost.
     pub fn unread(&self) -> impl Iterator<Item = Run> + '_ {
-        self.runs
-            .as_slice()
-            .iter()
-            .filter(|run| run.left > 0)
-            .map(|run| Run {
-                log: run.log,
-                epoch: run.epoch,
-                first_lsn: Lsn(run.next),
-                count: run.left,
-                bytes: u32::try_from(run.bytes_left).unwrap_or(0),
-            })
+        let left = self.runs.as_slice().iter().filter(|run| run.left > 0);
+        self.lost.iter().copied().chain(left.map(|run| run.part(run.left)))
     }
 
-    fn step(&mut self) -> Result<Option<BatchRecord<'a>>, Flaw> {
+    fn step(&mut self) -> Result<Step<'a>, Flaw> {
         self.last_at = self.at;
         self.last = None;
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        let (record, framed) = read_record_header_only(rest).map_err(|flaw| match flaw {
-            Flaw::Short { .. } => Flaw::Field("a record reaches beyond its batch"),
-            other => other,
-        })?;
-        self.expect(&record, framed)?;
-        self.at += framed;
-        self.last = Some(record.header);
-        let wanted = self.only.is_none_or(|log| log == record.header.log);
-        if wanted {
-            self.left -= 1;
+        let (record, framed) = record_at(self.bytes, self.at)?;
+        let header = record.header;
+        let wanted = self.only.is_none_or(|log| log == header.log);
+        self.run = self.runs.find(self.run, &header)?;
+        let run = &mut self.runs.as_mut_slice()[self.run];
+        let gap = run.gap(&header, self.torn.is_some())?;
+        if gap > 0 {
+            self.lost.push(run.part(gap));
+            run.skip(gap);
+            self.left -= if wanted { u64::from(gap) } else { 0 };
+            return Ok(Step::Gap { wanted });
         }
-        Ok(wanted.then_some((self.last_at, record)))
+        run.skip(1);
+        run.bytes_left -= framed as i64;
+        self.at += framed;
+        self.last = Some(header);
+        self.left -= u64::from(wanted);
+        Ok(if wanted { Step::Record((self.last_at, record)) } else { Step::Other })
     }
 
-    /// Ties the record to its run, or says that it has no place here.
-    fn expect(&mut self, record: &RecordRef<'_>, framed: usize) -> Result<(), Flaw> {
-        let key = (record.header.log, record.header.epoch);
-        let runs = self.runs.as_mut_slice();
-        let same = runs
-            .get(self.run)
-            .is_some_and(|run| (run.log, run.epoch) == key);
-        if !same {
-            self.run = runs
-                .binary_search_by_key(&key, |run| (run.log, run.epoch))
-                .map_err(|_| FOREIGN)?;
-        }
-        let run = &mut runs[self.run];
-        if run.left == 0 || run.next != record.header.lsn.0 {
-            return Err(FOREIGN);
-        }
-        run.left -= 1;
-        run.next += 1;
-        run.bytes_left -= framed as i64;
-        Ok(())
+    /// Goes to the next place from which records that fit their runs reach to the end; without one,
+    /// to the end. Only its bytes can be trusted: the length that rotted is gone.
+    fn resync(&mut self, flaw: Flaw) {
+        self.torn = Some(flaw);
+        let places = (self.at + RECORD_ALIGN..self.bytes.len()).step_by(RECORD_ALIGN);
+        let good = |at: &usize| RecordHeader::decode(&self.bytes[*at..]).is_ok();
+        let found = places.filter(good).take(RESYNC_TRIES_MAX).find(|at| self.reaches_end(*at));
+        self.at = found.unwrap_or(self.bytes.len());
     }
+
+    fn reaches_end(&self, mut at: usize) -> bool {
+        let mut runs = self.runs.clone();
+        while at < self.bytes.len() {
+            let Ok((record, framed)) = record_at(self.bytes, at) else { return false };
+            let Ok(index) = runs.find(0, &record.header) else { return false };
+            let run = &mut runs.as_mut_slice()[index];
+            let Ok(gap) = run.gap(&record.header, true) else { return false };
+            run.skip(gap + 1);
+            at += framed;
+        }
+        true
+    }
+
+    /// The end of the bytes, with records still owed: they are lost. Told unless it was before.
+    fn end_torn(&mut self, flaw: Flaw) -> Option<Flaw> {
+        self.left = 0;
+        self.last_at = self.at;
+        self.last = None;
+        self.only.map(|_| flaw)
+    }
+}
+
+enum Step<'a> {
+    /// A record that is wanted.
+    Record(BatchRecord<'a>),
+    /// One that is not.
+    Other,
+    /// Records are missing before the next one.
+    Gap { wanted: bool },
+}
+
+/// The record at `at`, its body unchecked.
+fn record_at(bytes: &[u8], at: usize) -> Result<(RecordRef<'_>, usize), Flaw> {
+    read_record_header_only(bytes.get(at..).unwrap_or(&[])).map_err(|flaw| match flaw {
+        Flaw::Short { .. } => Flaw::Field("a record reaches beyond its batch"),
+        other => other,
+    })
 }
 
 impl<'a> Iterator for BatchRecords<'a> {
@@ -273,11 +306,26 @@ impl<'a> Iterator for BatchRecords<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
-            match self.step() {
-                Ok(None) => {}
-                Ok(Some((_, record))) if !record.body_is_good() => return Some(Err(Flaw::Crc)),
-                Ok(Some(found)) => return Some(Ok(found)),
-                Err(flaw) => {
+            if let Some(flaw) = self.torn.filter(|_| self.at >= self.bytes.len()) {
+                return self.end_torn(flaw).map(Err);
+            }
+            match (self.step(), self.torn) {
+                (Ok(Step::Record((_, record))), _) if !record.body_is_good() => {
+                    return Some(Err(Flaw::Crc));
+                }
+                (Ok(Step::Record(found)), _) => return Some(Ok(found)),
+                // Who walks all records was told of the rot where it stands.
+                (Ok(Step::Gap { wanted: true }), Some(flaw)) if self.only.is_some() => {
+                    return Some(Err(flaw));
+                }
+                (Ok(_), _) => {}
+                (Err(flaw), None) if !flaw.is_unsupported() => {
+                    self.resync(flaw);
+                    if self.only.is_none() {
+                        return Some(Err(flaw));
+                    }
+                }
+                (Err(flaw), _) => {
                     self.left = 0;
                     return Some(Err(flaw));
                 }

@@ -40,14 +40,7 @@ pub(super) fn u64_at(buf: &[u8], at: usize) -> u64 {
 /// `Short` unless `buf` holds `need` bytes.
 #[inline]
 pub(super) fn need(buf: &[u8], need: usize) -> Result<(), Flaw> {
-    if buf.len() < need {
-        Err(Flaw::Short {
-            need,
-            have: buf.len(),
-        })
-    } else {
-        Ok(())
-    }
+    if buf.len() < need { Err(Flaw::Short { need, have: buf.len() }) } else { Ok(()) }
 }
 
 /// A cursor over bytes that may lie about their lengths.
@@ -70,10 +63,8 @@ impl<'a> Take<'a> {
     }
 
     pub(super) fn bytes(&mut self, n: usize) -> Result<&'a [u8], Flaw> {
-        let (head, rest) = self.rest.split_at_checked(n).ok_or(Flaw::Short {
-            need: n,
-            have: self.rest.len(),
-        })?;
+        let (head, rest) =
+            self.rest.split_at_checked(n).ok_or(Flaw::Short { need: n, have: self.rest.len() })?;
         self.rest = rest;
         Ok(head)
     }
@@ -113,14 +104,10 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) -> Result<(), Flaw> {
 
 /// Appends numbers.
 pub(super) fn put64(out: &mut Vec<u8>, numbers: &[u64]) {
-    numbers
-        .iter()
-        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
 /// Appends numbers.
 pub(super) fn put32(out: &mut Vec<u8>, numbers: &[u32]) {
-    numbers
-        .iter()
-        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
