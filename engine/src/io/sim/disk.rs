@@ -52,13 +52,33 @@ struct Flight {
 }
 
 enum Job {
-    Write { inode: u64, seq: u64, persist: bool },
-    Read { inode: u64, offset: u64 },
-    Sync { inode: u64, covers: u64 },
-    SyncDir { covers: u64 },
-    Create { inode: u64, seq: u64 },
-    Remove { seq: u64 },
-    Truncate { inode: u64, seq: u64 },
+    Write {
+        inode: u64,
+        seq: u64,
+        persist: bool,
+    },
+    Read {
+        inode: u64,
+        offset: u64,
+    },
+    Sync {
+        inode: u64,
+        covers: u64,
+    },
+    SyncDir {
+        covers: u64,
+    },
+    Create {
+        inode: u64,
+        seq: u64,
+    },
+    Remove {
+        seq: u64,
+    },
+    Truncate {
+        inode: u64,
+        seq: u64,
+    },
     /// Refused when it was submitted.
     Refused(io::Error),
 }

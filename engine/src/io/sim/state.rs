@@ -41,8 +41,14 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Change {
     /// `hidden[i]`: the i-th sector that the write touches has been durably overwritten since.
-    Write { offset: u64, bytes: Vec<u8>, hidden: Vec<bool> },
-    Truncate { bytes: u64 },
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+        hidden: Vec<bool>,
+    },
+    Truncate {
+        bytes: u64,
+    },
 }
 
 /// A change of the directory.
@@ -371,8 +377,7 @@ impl State {
             let Some(old) = self.inodes.get(&id) else { continue };
             let survivor = survivor(old, &mut rng, self.faults.bit_rot);
             let id = after.new_inode();
-            let inode =
-                Inode { live: survivor.clone(), durable: survivor, ..Inode::default() };
+            let inode = Inode { live: survivor.clone(), durable: survivor, ..Inode::default() };
             after.inodes.insert(id, inode);
             after.dir.insert(name.clone(), id);
             after.durable_dir.insert(name, id);
