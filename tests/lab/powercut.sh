@@ -51,7 +51,7 @@ why=
 [ -n "$why" ] || [ -c /dev/fuse ] || why="no /dev/fuse"
 [ -n "$why" ] || losetup -f >/dev/null 2>&1 || why="no loop device to be had"
 if [ -n "$why" ]; then
-    skip 1 "the power-cut lab: $why"
+    skip 1 "powercut: $why"
     finish
     exit 0
 fi

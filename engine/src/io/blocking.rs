@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::buf::IoBuf;
 use super::os::Directory;
-use super::{Bell, Disk, DiskSpec, Done, Durable, File, Op, Wait, plain};
+use super::{Bell, Disk, DiskSpec, Done, Durable, File, Op, Wait, plain, planted};
 
 /// A disk of pread and pwrite.
 pub(super) struct BlockingDisk {

@@ -26,7 +26,8 @@ use super::buf::{AlignedBuf, IoBuf};
 use super::os::Directory;
 use super::slot::{Kind, Part, Persist, Slot, Verdict};
 use super::{
-    Arena, Bell, Disk, DiskSpec, Done, Durable, File, IN_FLIGHT_MAX, Op, Wait, invalid, probe,
+    Arena, Bell, Disk, DiskSpec, Done, Durable, File, IN_FLIGHT_MAX, Op, Wait, invalid, planted,
+    probe,
 };
 
 /// Places in the table of registered files: the lock, the segments and the manifest of one shard.
