@@ -106,19 +106,8 @@ pub type Sink<'s> = dyn FnMut(&DumpItem<'_>) -> io::Result<()> + 's;
 /// Only those of `sink`: what is wrong with the bytes is told as items and counted.
 pub fn dump(bytes: &[u8], options: &DumpOptions, sink: &mut Sink<'_>) -> io::Result<Summary> {
     let kind = options.kind.unwrap_or_else(|| FileKind::of(bytes));
-    let summary = Summary {
-        kind,
-        parts: 0,
-        records: 0,
-        flaws: 0,
-        unsupported: false,
-    };
-    let mut walk = Walk {
-        bytes,
-        options,
-        sink,
-        summary,
-    };
+    let summary = Summary { kind, parts: 0, records: 0, flaws: 0, unsupported: false };
+    let mut walk = Walk { bytes, options, sink, summary };
     match kind {
         FileKind::Segment => walk.segment()?,
         FileKind::Manifest => walk.manifest()?,
@@ -152,11 +141,7 @@ impl<'a> Walk<'a, '_, '_> {
     fn flaw(&mut self, offset: usize, what: &'static str, flaw: Flaw) -> io::Result<()> {
         self.summary.flaws += 1;
         self.summary.unsupported |= flaw.is_unsupported();
-        self.tell(&DumpItem::Flaw {
-            offset: offset as u64,
-            what,
-            flaw,
-        })
+        self.tell(&DumpItem::Flaw { offset: offset as u64, what, flaw })
     }
 
     /// Tells a hole that ends at `end`. A stretch at the end of the file is no flaw by itself:
@@ -208,25 +193,15 @@ impl<'a> Walk<'a, '_, '_> {
         let rest = &self.bytes[at..];
         let table_at = match BatchHeader::decode(rest, nonce) {
             Ok((header, crc)) => {
-                self.tell(&DumpItem::TornBatch {
-                    offset: at as u64,
-                    header,
-                    crc,
-                })?;
+                self.tell(&DumpItem::TornBatch { offset: at as u64, header, crc })?;
                 header.runs_offset as usize
             }
             Err(_) => BATCH_HEADER_BYTES,
         };
-        let table = rest
-            .get(table_at..)
-            .map(|bytes| RunTable::decode_any(bytes, nonce));
+        let table = rest.get(table_at..).map(|bytes| RunTable::decode_any(bytes, nonce));
         if let Some(Ok(table)) = table {
             for run in table.iter() {
-                self.tell(&DumpItem::TornRun {
-                    offset: at as u64,
-                    seq: table.seq(),
-                    run,
-                })?;
+                self.tell(&DumpItem::TornRun { offset: at as u64, seq: table.seq(), run })?;
             }
         }
         Ok(())
@@ -241,11 +216,7 @@ impl<'a> Walk<'a, '_, '_> {
     ) -> io::Result<()> {
         let header = &batch.header;
         self.summary.parts += 1;
-        self.tell(&DumpItem::Batch {
-            offset: at as u64,
-            header: *header,
-            crc: batch.crc,
-        })?;
+        self.tell(&DumpItem::Batch { offset: at as u64, header: *header, crc: batch.crc })?;
         let owner = (header.directory, header.shard, header.segment);
         if segment.is_some_and(|s| (s.directory, s.shard, s.segment) != owner) {
             self.flaw(at, "batch", Flaw::Field("of another segment"))?;
@@ -256,11 +227,7 @@ impl<'a> Walk<'a, '_, '_> {
             self.flaw(at, "batch", Flaw::Field("previous CRC does not match"))?;
         }
         for run in batch.runs.iter() {
-            self.tell(&DumpItem::Run {
-                offset: at as u64,
-                seq: header.seq,
-                run,
-            })?;
+            self.tell(&DumpItem::Run { offset: at as u64, seq: header.seq, run })?;
         }
         self.records(at, batch)
     }
@@ -272,10 +239,7 @@ impl<'a> Walk<'a, '_, '_> {
                 Ok((offset, record)) => {
                     self.summary.records += 1;
                     if !self.options.brief {
-                        self.tell(&DumpItem::Record {
-                            offset: (at + offset) as u64,
-                            record,
-                        })?;
+                        self.tell(&DumpItem::Record { offset: (at + offset) as u64, record })?;
                     }
                 }
                 Err(flaw) => {
@@ -288,21 +252,13 @@ impl<'a> Walk<'a, '_, '_> {
             }
         }
         for run in records.unread() {
-            self.tell(&DumpItem::TornRun {
-                offset: at as u64,
-                seq: batch.header.seq,
-                run,
-            })?;
+            self.tell(&DumpItem::TornRun { offset: at as u64, seq: batch.header.seq, run })?;
         }
         Ok(())
     }
 
     fn manifest(&mut self) -> io::Result<()> {
-        let step = self
-            .options
-            .unit
-            .map_or(UNIT_MIN, |unit| unit as usize)
-            .max(UNIT_MIN);
+        let step = self.options.unit.map_or(UNIT_MIN, |unit| unit as usize).max(UNIT_MIN);
         let mut hole: Option<Hole> = None;
         let mut at = 0;
         let mut last: Option<(u64, u32)> = None;
@@ -335,21 +291,12 @@ impl<'a> Walk<'a, '_, '_> {
         let follows = last.is_none_or(|(seq, crc)| {
             seq.checked_add(1) == Some(header.seq) && crc == header.prev_crc
         });
-        self.tell(&DumpItem::Frame {
-            offset,
-            header,
-            crc: frame.crc,
-            follows,
-        })?;
+        self.tell(&DumpItem::Frame { offset, header, crc: frame.crc, follows })?;
         for edit in frame.edits() {
             match edit {
                 Ok(edit) => {
                     self.summary.records += 1;
-                    self.tell(&DumpItem::Edit {
-                        offset,
-                        seq: header.seq,
-                        edit: &edit,
-                    })?;
+                    self.tell(&DumpItem::Edit { offset, seq: header.seq, edit: &edit })?;
                 }
                 Err(flaw) => self.flaw(at, "edit", flaw)?,
             }

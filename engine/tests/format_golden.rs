@@ -17,9 +17,7 @@ use sapwood::format::{
 };
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(format!("{name}.bin"))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.bin"))
 }
 
 #[allow(clippy::disallowed_methods, reason = "a test reads its own fixtures")]
@@ -34,21 +32,14 @@ fn golden(sample: &Sample) -> Vec<u8> {
 #[test]
 fn writes_what_version_1_wrote() {
     for sample in samples() {
-        assert!(
-            golden(&sample) == sample.bytes,
-            "{}: other bytes than before",
-            sample.name
-        );
+        assert!(golden(&sample) == sample.bytes, "{}: other bytes than before", sample.name);
     }
 }
 
 #[test]
 fn reads_what_version_1_wrote() {
     for sample in samples() {
-        let (then, now) = (
-            (sample.read)(&golden(&sample)),
-            (sample.read)(&sample.bytes),
-        );
+        let (then, now) = ((sample.read)(&golden(&sample)), (sample.read)(&sample.bytes));
         assert!(now.is_ok(), "{}: {now:?}", sample.name);
         assert_eq!(then, now, "{}", sample.name);
     }
@@ -64,18 +55,9 @@ fn the_next_version_is_unsupported_and_never_corrupt() {
         let mut bytes = golden(&sample);
         bytes[at] = 2;
         (sample.refit)(&mut bytes);
-        assert_eq!(
-            (sample.read)(&bytes),
-            Err(Flaw::Version { found: 2 }),
-            "{}",
-            sample.name
-        );
+        assert_eq!((sample.read)(&bytes), Err(Flaw::Version { found: 2 }), "{}", sample.name);
         // All else in the header may mean something new by then: still the version, nothing else.
-        let header = if sample.name == "segment" || sample.name == "index" {
-            4092
-        } else {
-            124
-        };
+        let header = if sample.name == "segment" || sample.name == "index" { 4092 } else { 124 };
         for byte in &mut bytes[at + 2..header] {
             *byte = byte.wrapping_mul(31).wrapping_add(201);
         }
@@ -89,10 +71,7 @@ fn the_next_version_is_unsupported_and_never_corrupt() {
 /// A record carries no version: what is new in it has a new kind or a new flag.
 #[test]
 fn a_record_of_a_newer_writer_is_unsupported() {
-    for sample in samples()
-        .iter()
-        .filter(|sample| sample.version_at.is_none())
-    {
+    for sample in samples().iter().filter(|sample| sample.version_at.is_none()) {
         for (at, value) in [(42, 6), (42, 255), (43, sample.bytes[43] | 0x10)] {
             let mut bytes = golden(sample);
             bytes[at] = value;
@@ -165,12 +144,7 @@ fn wrong_sizes_are_told() {
         }
         let mut longer = sample.bytes.clone();
         longer.extend([0xa5; 64]);
-        assert_eq!(
-            (sample.read)(&longer),
-            Ok(before),
-            "{} and more",
-            sample.name
-        );
+        assert_eq!((sample.read)(&longer), Ok(before), "{} and more", sample.name);
     }
 }
 
@@ -179,11 +153,7 @@ fn zeroes_are_nothing() {
     for len in [0, 8, 48, 64, 128, 4096, 16_384] {
         let zeroes = vec![0; len];
         for sample in samples() {
-            assert!(
-                (sample.read)(&zeroes).is_err(),
-                "{} of {len} zeroes",
-                sample.name
-            );
+            assert!((sample.read)(&zeroes).is_err(), "{} of {len} zeroes", sample.name);
         }
         for nonce in 0..1000 {
             assert!(BatchHeader::decode(&zeroes, nonce).is_err());
@@ -202,14 +172,33 @@ fn magics_differ() {
         let bytes = golden(&sample);
         let name = sample.name;
         let is = |wanted: &str| name.starts_with(wanted);
-        assert_eq!(
-            SegmentHeader::decode(&bytes).is_ok(),
-            is("segment"),
-            "{name}"
-        );
+        assert_eq!(SegmentHeader::decode(&bytes).is_ok(), is("segment"), "{name}");
         assert_eq!(Frame::decode(&bytes).is_ok(), is("manifest"), "{name}");
         assert_eq!(IndexData::decode(&bytes).is_ok(), is("index"), "{name}");
         assert_eq!(samples::read_batch(&bytes).is_ok(), is("batch"), "{name}");
         assert_eq!(read_record(&bytes).is_ok(), is("record"), "{name}");
     }
+}
+
+/// The document's hexdumps are of the golden files, byte for byte.
+#[test]
+fn the_worked_example_is_the_golden_file() {
+    let text = include_str!("../FORMAT.md");
+    let mut lines = 0;
+    let mut file: Option<Vec<u8>> = None;
+    for line in text.lines() {
+        if let Some(info) = line.strip_prefix("```") {
+            let name = info.strip_prefix("text ").and_then(|info| info.strip_suffix(".bin"));
+            let sample = name.map(|name| samples().into_iter().find(|s| s.name == name).unwrap());
+            file = sample.as_ref().map(golden);
+            continue;
+        }
+        let (Some(file), Some((offset, rest))) = (&file, line.split_once(": ")) else { continue };
+        let offset = usize::from_str_radix(offset, 16).unwrap();
+        let wanted = &file[offset..file.len().min(offset + 16)];
+        let hex = wanted.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+        assert!(rest.starts_with(&hex), "at {offset:08x}: {hex}");
+        lines += 1;
+    }
+    assert!(lines > 15, "{lines} lines of hexdump");
 }

@@ -360,7 +360,9 @@ proptest! {
     ) {
         let mut bytes = batch(&inputs);
         let hit = pick.index(inputs.len());
-        let framed = |input: &Input| header(input.0, input.1, input.2, b"", &input.3).framed_bytes();
+        let framed = |(log, epoch, lsn, payload): &Input| {
+            header(*log, *epoch, *lsn, b"", payload).framed_bytes()
+        };
         let at = 272 + inputs[..hit].iter().map(framed).sum::<usize>();
         bytes[at + bit / 8] ^= 1 << (bit % 8);
         let view = BatchView::parse(&bytes, NONCE).unwrap();
@@ -369,8 +371,9 @@ proptest! {
         let items: Vec<_> = records.by_ref().collect();
         prop_assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1);
         prop_assert_eq!(items.len(), inputs.len());
-        let lost: Vec<_> = records.unread().map(|run| (run.log.counter(), run.first_lsn.0)).collect();
-        prop_assert_eq!(lost, vec![(inputs[hit].0, inputs[hit].2)]);
+        let name = |run: sapwood::format::Run| (run.log.counter(), run.first_lsn.0, run.count);
+        let lost: Vec<_> = records.unread().map(name).collect();
+        prop_assert_eq!(lost, vec![(inputs[hit].0, inputs[hit].2, 1)]);
         for log in 0..9 {
             let items: Vec<_> = view.records_of(LogId::new(ShardId(1), log)).collect();
             let wanted = inputs.iter().filter(|input| input.0 == log).count();

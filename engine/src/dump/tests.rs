@@ -194,3 +194,30 @@ fn an_error_of_the_sink_ends_the_walk() {
     });
     assert_eq!((result.unwrap_err().kind(), met), (io::ErrorKind::BrokenPipe, 1));
 }
+
+/// Bytes of no origin: the walk ends, tells each part of the file at most once, and does not panic.
+#[test]
+fn any_damage_is_walked_past() {
+    let mut state = 1u64;
+    let mut random = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for kind in [FileKind::Segment, FileKind::Manifest, FileKind::Index, FileKind::Lock] {
+        for _ in 0..300 {
+            let mut bytes = segment();
+            bytes.truncate(random() % (bytes.len() + 1));
+            for _ in 0..random() % 20 {
+                let len = bytes.len().max(1);
+                if let Some(byte) = bytes.get_mut(random() % len) {
+                    *byte = random() as u8;
+                }
+            }
+            let options =
+                DumpOptions { kind: Some(kind), nonce: Some(NONCE), ..DumpOptions::default() };
+            let (told, summary) = lines(&bytes, &options);
+            assert!(told.len() < 100 && summary.parts <= 3, "{kind:?}: {} items", told.len());
+        }
+    }
+}

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - A record that its run does not expect next is damage, whatever its own CRCs say: records are
 //!   not seeded, the run table is, and that is what ties a record to this batch.
-//! - Behind a record whose header is rotten the walk goes on only where records that fit their runs
-//!   follow each other to the end: a copy of a record inside another's payload is not taken for one.
+//! - Behind a record whose header is rotten the walk goes on only where records that fit their
+//!   runs follow each other to the end: a copy of a record inside another's payload is not one.
 //! - Up to [`RUNS_INLINE_MAX`] runs are followed without allocation, more in a scratch no larger
 //!   than the run table itself.
 //!
