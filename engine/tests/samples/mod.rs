@@ -33,48 +33,23 @@ pub(crate) struct Sample {
 }
 
 pub(crate) fn samples() -> Vec<Sample> {
-    let sample = |name, bytes, read, refit| Sample {
-        name,
-        bytes,
-        read,
-        refit,
-        version_at: Some(4),
-    };
+    let sample =
+        |name, bytes, read, refit| Sample { name, bytes, read, refit, version_at: Some(4) };
     vec![
         Sample {
             version_at: None,
-            ..sample(
-                "record",
-                record(&plain(), b"", b"hello"),
-                read_one,
-                refit_record,
-            )
+            ..sample("record", record(&plain(), b"", b"hello"), read_one, refit_record)
         },
         Sample {
             version_at: None,
-            ..sample(
-                "record-producer",
-                producer_record(),
-                read_one,
-                refit_producer,
-            )
+            ..sample("record-producer", producer_record(), read_one, refit_producer)
         },
         sample("batch", batch(&records(2)), read_batch, refit_batch),
         sample("batch-runs", batch(&records(6)), read_batch, refit_batch),
         sample("batch-mark", mark(), read_batch, refit_batch),
         sample("segment", segment(), read_segment, refit_segment),
-        sample(
-            "manifest",
-            frame_bytes(&edits_frame()),
-            read_frame,
-            refit_frame,
-        ),
-        sample(
-            "manifest-snapshot",
-            frame_bytes(&snapshot_frame()),
-            read_frame,
-            refit_frame,
-        ),
+        sample("manifest", frame_bytes(&edits_frame()), read_frame, refit_frame),
+        sample("manifest-snapshot", frame_bytes(&snapshot_frame()), read_frame, refit_frame),
         sample("index", index().encode(), read_index, refit_index),
     ]
 }
@@ -106,20 +81,14 @@ fn plain() -> RecordHeader {
 
 pub(crate) fn record(header: &RecordHeader, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0xff; header.framed_bytes()];
-    assert_eq!(
-        write_record(header, properties, payload, &mut out),
-        out.len()
-    );
+    assert_eq!(write_record(header, properties, payload, &mut out), out.len());
     out
 }
 
 fn producer_record() -> Vec<u8> {
     let properties = encode_properties(&[("type", b"order"), ("region", b"eu")]).unwrap();
     let header = RecordHeader {
-        producer: Some(Producer {
-            id: 0xfeed,
-            sequence: 12,
-        }),
+        producer: Some(Producer { id: 0xfeed, sequence: 12 }),
         flags: 0b0000_0101,
         ..header(7, 3, 42, &properties, b"a first fragment, of a group")
     };
@@ -133,9 +102,7 @@ pub(crate) type Input = (u64, u32, u64, Vec<u8>);
 fn records(logs: u64) -> Vec<Input> {
     let turns = (0..3).flat_map(|turn| (0..logs).map(move |log| (log, turn)));
     let payload = |log: u64, turn: u64| format!("log {log} turn {turn}").into_bytes();
-    turns
-        .map(|(log, turn)| (log, 2, 100 * log + turn, payload(log, turn)))
-        .collect()
+    turns.map(|(log, turn)| (log, 2, 100 * log + turn, payload(log, turn))).collect()
 }
 
 /// The runs of such records, in order of first appearance.
@@ -144,19 +111,10 @@ pub(crate) fn runs_of(records: &[Input]) -> Vec<Run> {
     for (log, epoch, lsn, payload) in records {
         let header = header(*log, *epoch, *lsn, b"", payload);
         let key = (header.log, header.epoch);
-        let at = runs
-            .iter()
-            .position(|run| (run.log, run.epoch) == key)
-            .unwrap_or(runs.len());
+        let at = runs.iter().position(|run| (run.log, run.epoch) == key).unwrap_or(runs.len());
         if at == runs.len() {
             let (log, epoch) = key;
-            runs.push(Run {
-                log,
-                epoch,
-                first_lsn: Lsn(*lsn),
-                count: 0,
-                bytes: 0,
-            });
+            runs.push(Run { log, epoch, first_lsn: Lsn(*lsn), count: 0, bytes: 0 });
         }
         runs[at].count += 1;
         runs[at].bytes += header.framed_bytes() as u32;
@@ -209,12 +167,8 @@ pub(crate) fn batch_header() -> BatchHeader {
 
 fn mark() -> Vec<u8> {
     let kind = BatchKind::Mark;
-    let header = BatchHeader {
-        kind,
-        bytes: BATCH_HEADER_BYTES as u32,
-        seq: 1001,
-        ..batch_header()
-    };
+    let header =
+        BatchHeader { kind, bytes: BATCH_HEADER_BYTES as u32, seq: 1001, ..batch_header() };
     let mut out = vec![0; UNIT_MIN];
     header.encode(NONCE, &mut out);
     out
@@ -243,11 +197,7 @@ fn segment() -> Vec<u8> {
 }
 
 fn link(segment: u64, ordinal: u32, lsn: u64) -> Link {
-    Link {
-        segment: SegmentId(segment),
-        ordinal,
-        first_lsn: Lsn(lsn),
-    }
+    Link { segment: SegmentId(segment), ordinal, first_lsn: Lsn(lsn) }
 }
 
 fn log_facts() -> LogFacts {
@@ -261,9 +211,7 @@ fn log_facts() -> LogFacts {
         tail_epoch: Epoch(3),
         tail_time_us: TIME_US,
         epochs: vec![(Epoch(1), Lsn(0)), (Epoch(3), Lsn(20))],
-        chain: Chain {
-            links: vec![link(8, 3, 30), link(6, 2, 20)],
-        },
+        chain: Chain { links: vec![link(8, 3, 30), link(6, 2, 20)] },
         created_us: TIME_US - 1,
         flags: 0,
     }
@@ -325,32 +273,13 @@ pub(crate) fn all_edits() -> Vec<Edit> {
     vec![
         Edit::Directory(directory_facts()),
         Edit::Log(log_facts()),
-        Edit::Log(LogFacts {
-            name: "plain".into(),
-            ..LogFacts::default()
-        }),
-        Edit::Epoch {
-            log,
-            epoch: Epoch(4),
-            first_lsn: Lsn(43),
-        },
-        Edit::Settings {
-            log,
-            settings: settings(),
-        },
-        Edit::Start {
-            log,
-            start: Lsn(12),
-        },
+        Edit::Log(LogFacts { name: "plain".into(), ..LogFacts::default() }),
+        Edit::Epoch { log, epoch: Epoch(4), first_lsn: Lsn(43) },
+        Edit::Settings { log, settings: settings() },
+        Edit::Start { log, start: Lsn(12) },
         Edit::Deleted { log },
         Edit::NextLog { counter: 9 },
-        Edit::Spare {
-            segment,
-            file: 4,
-            nonce: NONCE,
-            bytes: 64 << 20,
-            term: 5,
-        },
+        Edit::Spare { segment, file: 4, nonce: NONCE, bytes: 64 << 20, term: 5 },
         Edit::Sealed {
             segment,
             first_seq: 900,
@@ -364,26 +293,14 @@ pub(crate) fn all_edits() -> Vec<Edit> {
             index_crc: 0x1234_5678,
         },
         Edit::Retired { segment },
-        Edit::Term {
-            term: 6,
-            cut_seq: 1000,
-            cut_crc: 0xdead_beef,
-        },
+        Edit::Term { term: 6, cut_seq: 1000, cut_crc: 0xdead_beef },
         Edit::Closed { last_seq: 1000 },
         Edit::Checkpoint { seq: 998 },
         damage(Some(log), Some(Lsn(33)), true),
         damage(None, None, false),
         Edit::Tiered { segment },
-        Edit::Cursor {
-            log,
-            name: "outbox".into(),
-            lsn: Lsn(40),
-        },
-        Edit::Unknown {
-            kind: 999,
-            flags: 0,
-            bytes: b"of tomorrow".to_vec(),
-        },
+        Edit::Cursor { log, name: "outbox".into(), lsn: Lsn(40) },
+        Edit::Unknown { kind: 999, flags: 0, bytes: b"of tomorrow".to_vec() },
     ]
 }
 
@@ -425,11 +342,7 @@ pub(crate) fn index() -> IndexData {
         prev: (n > 0).then(|| link(8, n as u32 - 1, 100 * n - 50)),
         jump: (n % 2 == 1).then(|| link(3, 0, 0)),
     };
-    let posting = |n: u64| Posting {
-        lsn: Lsn(100 * n),
-        offset: 4096 * (n + 1),
-        time_us: TIME_US,
-    };
+    let posting = |n: u64| Posting { lsn: Lsn(100 * n), offset: 4096 * (n + 1), time_us: TIME_US };
     IndexData {
         directory: DIRECTORY,
         shard: ShardId(1),
@@ -457,10 +370,7 @@ pub(crate) fn read_batch(buf: &[u8]) -> Result<String, Flaw> {
     batch.verify()?;
     let runs: Vec<Run> = batch.runs.iter().collect();
     let records: Result<Vec<_>, _> = batch.records().collect();
-    Ok(format!(
-        "{:?} {:x} {runs:?} {:?}",
-        batch.header, batch.crc, records?
-    ))
+    Ok(format!("{:?} {:x} {runs:?} {:?}", batch.header, batch.crc, records?))
 }
 
 fn read_segment(buf: &[u8]) -> Result<String, Flaw> {
