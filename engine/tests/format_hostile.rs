@@ -19,24 +19,13 @@ const BACK: usize = 4096;
 #[allow(clippy::disallowed_methods, reason = "a test looks at its own process")]
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmPeak:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
 fn a_length_that_lies_reserves_nothing() {
-    let lies = [
-        1u64 << 26,
-        1 << 31,
-        u64::from(u32::MAX),
-        1 << 40,
-        1 << 62,
-        u64::MAX / 2,
-        u64::MAX,
-    ];
+    let lies = [1u64 << 26, 1 << 31, u64::from(u32::MAX), 1 << 40, 1 << 62, u64::MAX / 2, u64::MAX];
     let samples = samples();
     let before = peak_kib();
     for sample in &samples {
@@ -55,8 +44,5 @@ fn a_length_that_lies_reserves_nothing() {
         }
     }
     let growth = peak_kib() - before;
-    assert!(
-        growth <= GROWTH_MAX_KIB,
-        "the address space grew by {growth} KiB"
-    );
+    assert!(growth <= GROWTH_MAX_KIB, "the address space grew by {growth} KiB");
 }
