@@ -1,7 +1,79 @@
-//! Sapwood: a write-ahead-log engine.
+//! # Sapwood
+//!
+//! A write-ahead-log engine: programs append records to named logs, an append resolves when the
+//! record is durable, very many logs share a few prewritten files.
+//!
+//! What it promises: acked is durable; one dense order per log; no reader sees what a power cut could
+//! take; a newer writer fences older ones; rot is told and never skipped. What it does not: it knows
+//! no network and no object storage, it needs no async runtime and brings none.
+//!
+//! ```
+//! use sapwood::{Config, Engine, From};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("wal");
+//! let engine = Engine::open(Config::new(&dir))?; // recovers; cheap to clone
+//! let log = engine.log("orders")?; // open or create
+//! let writer = log.writer()?; // next epoch; older writers are fenced
+//! let ack = writer.append(b"hello").wait()?; // durable now (or `.await` it)
+//! println!("{} at {}", ack.position, ack.timestamp_us);
+//! let mut reader = log.reader(From::Start)?;
+//! while let Some(record) = reader.next().wait()? {
+//!     println!("{}: {:?}", record.lsn(), record.payload());
+//! }
+//! engine.close()?; // drains, marks, seals; drop never blocks
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layers, bottom first: numbers and errors, [`mod@format`] (bytes, no I/O) and [`io`] (I/O, no
+//! records), then segments, manifest and views, then commit, seal and recovery, then intake and
+//! readers, then the shard, then the engine.
 
-mod lsn;
+mod catalog;
+mod catchup;
+mod chain;
+mod commit;
+mod config;
+mod damage;
+mod driver;
+pub mod dump;
+mod engine;
+mod error;
+mod follow;
 pub mod format;
+mod index;
+mod intake;
 pub mod io;
+mod log;
+mod lsn;
+mod manifest;
+mod metrics;
+mod names;
+mod open;
+mod reader;
+mod reads;
+mod record;
+mod recover;
+mod reply;
+mod scan;
+mod seal;
+mod segment;
+mod shard;
+mod view;
+mod wake;
+mod writer;
 
+pub use config::{Config, DurableMethod, Recovery};
+pub use driver::{Driver, Driving};
+pub use engine::{Engine, LogInfo, LogOptions};
+pub use error::{Cause, Damage, Error, Rejected, Result};
+pub use format::manifest::LogSettings;
+pub use io::Backend;
+pub use log::Log;
 pub use lsn::{Epoch, LogId, Lsn, Position, SegmentId, ShardId};
+pub use metrics::ShardMetrics;
+pub use reader::{From, Next, ReadRecord, Reader};
+pub use record::{Batch, Record, Records};
+pub use recover::ShardReport;
+pub use writer::{Ack, Append, Ticket, Writer};

@@ -284,8 +284,9 @@ impl<T> StageRing<T> {
 
     /// The mapping, for registration with a device ring.
     #[must_use]
-    pub fn arena(&self) -> (*const u8, usize) {
-        (self.mem.base.as_ptr(), self.mem.map.len())
+    pub fn arena(&self) -> super::Arena {
+        let keep = Arc::clone(&self.mem);
+        super::Arena { base: self.mem.base.as_ptr() as usize, bytes: self.mem.map.len(), keep }
     }
 
     /// The most bytes that one batch can hold, front and run table included.

@@ -31,8 +31,8 @@ pub fn hostinfo() -> io::Result<HostInfo> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, start_time) = parse_stat(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(HostInfo { host, boot, pid, start_time })
+    let stat = Stat::parse(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(HostInfo { host, boot, pid, start_time: stat.start_time })
 }
 
 impl HostInfo {
@@ -73,23 +73,49 @@ impl HostInfo {
         }
         match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
-            // A zombie has given up its files already, all but what its rings still hold.
-            Ok(stat) => match parse_stat(&stat) {
-                Some((state, start)) => start != self.start_time || matches!(state, 'Z' | 'X'),
+            Ok(stat) => match Stat::parse(&stat) {
+                Some(stat) => stat.start_time != self.start_time || stat.is_dying(),
                 None => false,
             },
         }
     }
 }
 
-/// State and start time out of `/proc/PID/stat`. The command's name is in parentheses and may itself
-/// contain spaces and parentheses, so fields are counted from the last one.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // State is field 3 of proc(5), the start time field 22.
-    let start = fields.nth(22 - 4)?.parse().ok()?;
-    Some((state, start))
+/// The kernel's `PF_EXITING`.
+const EXITING: u64 = 4;
+
+/// SIGKILL in a mask of signals.
+const KILL: u64 = 1 << (9 - 1);
+
+/// What `/proc/PID/stat` says about a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    flags: u64,
+    start_time: u64,
+    /// Signals that have not been delivered yet.
+    pending: u64,
+}
+
+impl Stat {
+    /// The command's name is in parentheses and may itself contain spaces and parentheses, so fields
+    /// are counted from the last one.
+    fn parse(stat: &str) -> Option<Self> {
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        // The numbers of the fields are those of proc(5): 3, 9, 22, 31.
+        Some(Self {
+            state: fields.next()?.chars().next()?,
+            flags: fields.nth(9 - 4)?.parse().ok()?,
+            start_time: fields.nth(22 - 10)?.parse().ok()?,
+            pending: fields.nth(31 - 23)?.parse().ok()?,
+        })
+    }
+
+    /// Dead, dying or killed a moment ago: it will never run again. A zombie has given up its files
+    /// already, all but what its rings still hold.
+    fn is_dying(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') || self.flags & EXITING != 0 || self.pending & KILL != 0
+    }
 }
 
 #[cfg(test)]
@@ -122,11 +148,21 @@ mod tests {
     #[test]
     fn names_with_spaces_and_parentheses_do_not_shift_the_fields() {
         let mut stat = String::from("7 (a) b (c) S");
-        for field in 4..=30 {
+        for field in 4..=40 {
             stat.push_str(&format!(" {field}"));
         }
-        assert_eq!(parse_stat(&stat), Some(('S', 22)));
-        assert_eq!(parse_stat("garbage"), None);
+        let parsed = Stat::parse(&stat).unwrap();
+        assert_eq!(parsed, Stat { state: 'S', flags: 9, start_time: 22, pending: 31 });
+        assert_eq!(Stat::parse("garbage"), None);
         assert_eq!(HostInfo::parse(b"\xff\0"), None);
+    }
+
+    #[test]
+    fn the_dying_are_told_from_the_living() {
+        let alive = || Stat { state: 'D', flags: 0x40, start_time: 1, pending: 1 << 16 };
+        assert!(!alive().is_dying());
+        assert!(Stat { state: 'Z', ..alive() }.is_dying());
+        assert!(Stat { flags: 0x44, ..alive() }.is_dying());
+        assert!(Stat { pending: 0x100, ..alive() }.is_dying());
     }
 }

@@ -1,0 +1,423 @@
+//! The cursor: finds the batches that hold a log, one after the other, and the records in them.
+//!
+//! Invariants:
+//! - `next` is the LSN that is delivered next; it only moves forward, over delivered records and over
+//!   ranges that were told `Lost`.
+//! - Nothing beyond the view is looked at; a batch still in memory is read from there, any other from
+//!   its segment, and both are checked alike.
+//! - A record is delivered only if its CRCs are good and it follows its run.
+//!
+//! Not here: waiting at the end (`reader`).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::damage;
+use crate::error::{Damage, Error, Result};
+use crate::format::{BatchHeader, BatchView, RecordHeader, UNIT_MIN};
+use crate::index::{Indexes, Which};
+use crate::intake::Intake;
+use crate::io::{File, Mode, Storage};
+use crate::lsn::{LogId, Lsn, SegmentId};
+use crate::names;
+use crate::scan::Window;
+use crate::view::{Place, View};
+
+/// What a cursor reads from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub storage: Arc<dyn Storage>,
+    pub view: Arc<View>,
+    /// The staging memory of the shard, where this process writes it.
+    pub intake: Option<Arc<Intake>>,
+    pub indexes: Arc<Indexes>,
+    pub unit: usize,
+    pub batch_bytes_max: usize,
+}
+
+/// What a step of a cursor came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A record is at hand.
+    Ready,
+    /// Everything durable was delivered.
+    End,
+    /// The next batch has to be read from disk, which was not allowed.
+    Disk,
+}
+
+/// A record of the batch at hand, or what is damaged instead.
+#[derive(Clone, Debug)]
+enum Item {
+    Good { header: RecordHeader, properties: Range<usize>, payload: Range<usize> },
+    Bad { first: Lsn, last: Lsn, offset: u64, reason: String },
+}
+
+struct Spot {
+    segment: SegmentId,
+    number: u64,
+    nonce: u64,
+    offset: u64,
+    /// Sequence of the batch at `offset`, once it is known.
+    seq: Option<u64>,
+}
+
+/// See the module.
+pub(crate) struct Cursor {
+    source: Source,
+    log: LogId,
+    next: Lsn,
+    /// Records older than this are passed over.
+    not_before_us: u64,
+    spot: Option<Spot>,
+    /// The LSN for which `spot` was looked up: without progress since, a second look-up is damage.
+    placed_for: Option<Lsn>,
+    file: Option<(SegmentId, File)>,
+    window: Option<(SegmentId, u64, Window)>,
+    /// The batch at hand.
+    batch: Vec<u8>,
+    items: Vec<Item>,
+    taken: usize,
+    current: Option<usize>,
+}
+
+impl Cursor {
+    pub(crate) fn new(source: Source, log: LogId, next: Lsn, not_before_us: u64) -> Self {
+        Self {
+            source,
+            log,
+            next,
+            not_before_us,
+            spot: None,
+            placed_for: None,
+            file: None,
+            window: None,
+            batch: Vec::new(),
+            items: Vec::new(),
+            taken: 0,
+            current: None,
+        }
+    }
+
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn seek(&mut self, next: Lsn) {
+        self.next = next;
+        self.not_before_us = 0;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.spot = None;
+        self.items.clear();
+        self.taken = 0;
+        self.current = None;
+    }
+
+    /// The record at hand: header, properties, payload.
+    pub(crate) fn record(&self) -> Option<(&RecordHeader, &[u8], &[u8])> {
+        match self.items.get(self.current?)? {
+            Item::Good { header, properties, payload } => {
+                Some((header, &self.batch[properties.clone()], &self.batch[payload.clone()]))
+            }
+            Item::Bad { .. } => None,
+        }
+    }
+
+    /// Moves to the next record. `disk`: reading from disk is allowed here.
+    pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
+        self.current = None;
+        loop {
+            while self.taken < self.items.len() {
+                if self.take_item()? {
+                    return Ok(Step::Ready);
+                }
+            }
+            match self.load(disk)? {
+                Step::Ready => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Looks at the next item of the batch at hand; true when it is delivered.
+    fn take_item(&mut self) -> Result<bool> {
+        let index = self.taken;
+        let (first, last) = match &self.items[index] {
+            Item::Good { header, .. } => (header.lsn, header.lsn),
+            Item::Bad { first, last, .. } => (*first, *last),
+        };
+        if last < self.next {
+            self.taken += 1;
+            return Ok(false);
+        }
+        if first > self.next {
+            let reason = format!("the next record that is there is {first}");
+            return Err(self.damaged(Lsn(first.0 - 1), 0, reason));
+        }
+        if let Item::Bad { offset, reason, .. } = &self.items[index] {
+            let (offset, reason) = (*offset, reason.clone());
+            return Err(self.damaged(last, offset, reason));
+        }
+        self.taken += 1;
+        let old = matches!(&self.items[index], Item::Good { header, .. }
+            if header.time_us < self.not_before_us);
+        self.next = first.next();
+        if old {
+            return Ok(false);
+        }
+        self.not_before_us = 0;
+        self.current = Some(index);
+        Ok(true)
+    }
+
+    /// `next..=last` cannot be read. If someone chose to go on without, that is told once and passed.
+    fn damaged(&mut self, last: Lsn, offset: u64, reason: String) -> Error {
+        let known = self.source.view.lock().log(self.log).and_then(|log| {
+            log.damage_at(self.next).cloned()
+        });
+        if let Some(facts) = known {
+            return self.known_damage(&facts);
+        }
+        Error::Corrupt(Box::new(Damage {
+            log: Some(self.log),
+            first: self.next,
+            last: Some(last),
+            segment: self.spot.as_ref().map_or(SegmentId(0), |spot| spot.segment),
+            offset,
+            reason,
+        }))
+    }
+
+    fn known_damage(&mut self, facts: &crate::format::manifest::DamageFacts) -> Error {
+        let mut damage = damage::describe(facts);
+        damage.first = self.next;
+        if !facts.lost {
+            return Error::Corrupt(Box::new(damage));
+        }
+        if let Some(last) = facts.last_lsn {
+            self.next = last.next();
+            self.spot = None;
+        }
+        Error::Lost(Box::new(damage))
+    }
+
+    /// Loads the next batch that holds records of the log.
+    fn load(&mut self, disk: bool) -> Result<Step> {
+        loop {
+            let end = {
+                let view = self.source.view.lock();
+                let Some(log) = view.log(self.log) else {
+                    return Err(Error::NoSuchLog(self.log.to_string()));
+                };
+                if self.next < log.start {
+                    return Err(Error::Trimmed { start: log.start });
+                }
+                if self.next > log.next {
+                    return Err(Error::Unwritten { tail: log.next });
+                }
+                if self.next == log.next {
+                    return Ok(Step::End);
+                }
+                let spot = self.spot.as_ref();
+                spot.and_then(|spot| view.segments.get(&spot.segment)).map(|seen| seen.end)
+            };
+            match (&self.spot, end) {
+                (Some(spot), Some(end)) if spot.offset < end => {
+                    if !disk && !self.in_memory() {
+                        return Ok(Step::Disk);
+                    }
+                    if self.take_batch(end)? {
+                        return Ok(Step::Ready);
+                    }
+                }
+                _ => {
+                    if !disk && self.place_needs_disk() {
+                        return Ok(Step::Disk);
+                    }
+                    self.place()?;
+                }
+            }
+        }
+    }
+
+    fn in_memory(&self) -> bool {
+        let Some(spot) = &self.spot else { return false };
+        let intake = self.source.intake.as_ref();
+        intake.zip(spot.seq).is_some_and(|(intake, seq)| intake.pin(seq).is_some())
+    }
+
+    fn place_needs_disk(&self) -> bool {
+        matches!(self.source.view.place(self.log, self.next), Place::Chain(_))
+    }
+
+    /// Looks up where `next` is.
+    fn place(&mut self) -> Result<()> {
+        if self.placed_for == Some(self.next) && self.spot.is_some() {
+            let reason = "its segment does not hold it where its index says".to_owned();
+            return Err(self.damaged(self.next, 0, reason));
+        }
+        self.placed_for = Some(self.next);
+        let (segment, offset, seq) = match self.source.view.place(self.log, self.next) {
+            Place::At(segment, offset) => (segment, offset, None),
+            Place::End(end) => (end.segment, end.offset, Some(end.seq)),
+            Place::Chain(link) => {
+                let (segment, offset) = self.walk(link)?;
+                (segment, offset, None)
+            }
+            Place::Trimmed(start) => return Err(Error::Trimmed { start }),
+            Place::Beyond(tail) => return Err(Error::Unwritten { tail }),
+            Place::Damaged(facts) => return Err(self.known_damage(&facts)),
+            Place::Gone => return Err(Error::NoSuchLog(self.log.to_string())),
+        };
+        let (number, nonce) = self.segment(segment)?;
+        self.spot = Some(Spot { segment, number, nonce, offset, seq });
+        Ok(())
+    }
+
+    fn segment(&self, id: SegmentId) -> Result<(u64, u64)> {
+        let view = self.source.view.lock();
+        let Some(seen) = view.segments.get(&id) else {
+            let start = view.log(self.log).map_or(self.next, |log| log.start);
+            return Err(Error::Trimmed { start });
+        };
+        Ok((seen.file, seen.nonce))
+    }
+
+    /// Walks back through the chain to the segment that holds `next`.
+    fn walk(&self, newest: crate::format::manifest::Link) -> Result<(SegmentId, u64)> {
+        let mut link = newest;
+        loop {
+            let (file, _) = self.segment(link.segment)?;
+            let which = Which { shard: self.source.view.shard, segment: link.segment, file };
+            let Some(entry) = self.source.indexes.find(which, self.log)? else {
+                return Err(Error::Corrupt(Box::new(Damage {
+                    log: Some(self.log),
+                    first: self.next,
+                    last: None,
+                    segment: link.segment,
+                    offset: 0,
+                    reason: "the segment's index does not know the log".into(),
+                })));
+            };
+            if link.first_lsn <= self.next {
+                let posting =
+                    self.source.indexes.posting(which, &entry, |p| p.lsn <= self.next)?;
+                let offset = posting.map_or(entry.first_offset, |posting| posting.offset);
+                return Ok((link.segment, offset));
+            }
+            let back = entry.jump.filter(|jump| jump.first_lsn > self.next).or(entry.prev);
+            let Some(back) = back else {
+                return Err(Error::Trimmed { start: entry.first_lsn });
+            };
+            link = back;
+        }
+    }
+
+    /// Loads the batch at the spot and moves behind it. True when it holds records that are wanted.
+    fn take_batch(&mut self, end: u64) -> Result<bool> {
+        self.items.clear();
+        self.taken = 0;
+        let Some(spot) = &self.spot else { return Ok(false) };
+        let from_memory = self
+            .source
+            .intake
+            .as_ref()
+            .zip(spot.seq)
+            .and_then(|(intake, seq)| intake.pin(seq));
+        self.batch.clear();
+        match from_memory {
+            Some(pinned) => self.batch.extend_from_slice(&pinned),
+            None => self.read_batch(end)?,
+        }
+        let Some(spot) = &mut self.spot else { return Ok(false) };
+        let at = spot.offset;
+        let unit = self.source.unit;
+        let (header, whole) = match BatchHeader::decode(&self.batch, spot.nonce) {
+            Ok((header, _)) if header.segment == spot.segment => {
+                (header, BatchView::parse(&self.batch, spot.nonce))
+            }
+            Err(flaw) if flaw.is_unsupported() => {
+                return Err(Error::flaw(&format!("segment {} at {at}", spot.segment), &flaw));
+            }
+            // Damage: the next header tells whether it was ours that it hit.
+            _ => {
+                spot.offset += unit as u64;
+                spot.seq = None;
+                return Ok(false);
+            }
+        };
+        spot.offset += header.padded_bytes(unit) as u64;
+        spot.seq = Some(header.seq + 1);
+        let Ok(batch) = whole else { return Ok(false) };
+        if !batch.runs.iter().any(|run| run.log == self.log && run.last_lsn() >= self.next) {
+            return Ok(false);
+        }
+        collect(&batch, self.log, at, &self.batch, &mut self.items);
+        Ok(!self.items.is_empty())
+    }
+
+    fn read_batch(&mut self, end: u64) -> Result<()> {
+        let Some(spot) = &self.spot else { return Ok(()) };
+        let (segment, at, unit) = (spot.segment, spot.offset, self.source.unit);
+        let stale = self.window.as_ref().is_none_or(|(id, until, _)| {
+            *id != segment || *until <= at
+        });
+        if stale {
+            let file = match &self.file {
+                Some((id, file)) if *id == segment => file.clone(),
+                _ => {
+                    let name = names::segment(self.source.view.shard, spot.number);
+                    let opened = self.source.storage.open(&name, Mode::Read);
+                    opened.map_err(|e| Error::io(format!("opening {name}"), e))?.0
+                }
+            };
+            self.file = Some((segment, file.clone()));
+            let max = self.source.batch_bytes_max;
+            let window = Window::open(&self.source.storage, &file, at, end, max)?;
+            self.window = Some((segment, end, window));
+        }
+        let Some((_, _, window)) = &mut self.window else { return Ok(()) };
+        let bytes = window.at(at, unit.max(UNIT_MIN))?;
+        let len = BatchHeader::decode(bytes, spot.nonce)
+            .map_or(unit, |(header, _)| header.padded_bytes(unit));
+        let bytes = window.at(at, len)?;
+        self.batch.extend_from_slice(&bytes[..len.min(bytes.len())]);
+        Ok(())
+    }
+}
+
+fn collect(batch: &BatchView<'_>, log: LogId, at: u64, bytes: &[u8], items: &mut Vec<Item>) {
+    let base = bytes.as_ptr() as usize;
+    let range = |part: &[u8]| {
+        let start = part.as_ptr() as usize - base;
+        start..start + part.len()
+    };
+    let mut records = batch.records_of(log);
+    while let Some(record) = records.next() {
+        match record {
+            Ok((_, record)) => items.push(Item::Good {
+                header: record.header,
+                properties: range(record.properties),
+                payload: range(record.payload),
+            }),
+            Err(flaw) => {
+                let offset = at + records.offset() as u64;
+                let Some(header) = records.header() else { break };
+                let (first, last) = (header.lsn, header.lsn);
+                items.push(Item::Bad { first, last, offset, reason: flaw.to_string() });
+            }
+        }
+    }
+    let offset = at + records.offset() as u64;
+    for run in records.unread().filter(|run| run.log == log) {
+        let reason = "a record header is damaged".to_owned();
+        items.push(Item::Bad { first: run.first_lsn, last: run.last_lsn(), offset, reason });
+    }
+}

@@ -1,0 +1,62 @@
+//! The chain of sealed segments that hold a log: how to get from the newest to any other in few steps.
+//!
+//! Each index entry names the segment before it and one much further back: the entry with ordinal n
+//! jumps to the one with ordinal n & (n - 1), the lowest bit cleared (as a Fenwick tree does), so a
+//! walk from the newest to any other reads O(log² n) entries. The links that a new entry can jump to
+//! are those of n with bits cleared one by one: at most 32, kept per log, newest first.
+//!
+//! Invariant: `links` is exactly that stack, and empty while no sealed segment holds the log.
+//!
+//! Not here: reading entries (`index`).
+
+use crate::format::manifest::{Chain, Link};
+use crate::lsn::{Lsn, SegmentId};
+
+/// Adds a segment to the chain; gives the ordinal and the two links that its entry has to name.
+pub(crate) fn extend(
+    chain: &mut Chain,
+    segment: SegmentId,
+    first_lsn: Lsn,
+) -> (u32, Option<Link>, Option<Link>) {
+    if let Some(last) = chain.last().filter(|last| last.segment == segment) {
+        // Sealed before a crash whose naming edit was lost: the link is there already. What it was
+        // linked to may have left the stack; the way back then goes by the jump.
+        let jump = chain.links.get(1).copied();
+        return (last.ordinal, jump, jump);
+    }
+    let prev = chain.last();
+    let ordinal = prev.map_or(1, |link| link.ordinal + 1);
+    let target = ordinal & (ordinal - 1);
+    chain.links.retain(|link| link.ordinal <= target);
+    let jump = chain.links.first().copied().filter(|link| link.ordinal == target);
+    chain.links.insert(0, Link { segment, ordinal, first_lsn });
+    (ordinal, prev, jump)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_segment_is_found_in_few_steps() {
+        let mut chain = Chain::default();
+        let mut entries = vec![None];
+        for n in 1..=1000u64 {
+            let (ordinal, prev, jump) = extend(&mut chain, SegmentId(n * 3), Lsn(n * 100));
+            assert_eq!(u64::from(ordinal), n);
+            entries.push(Some((prev, jump)));
+            assert!(chain.links.len() <= 11, "the stack is as deep as the ordinal has bits");
+        }
+        for target in (0..100_000).step_by(77).map(|lsn| Lsn(lsn + 100)) {
+            let mut link = chain.links[0];
+            let mut steps = 0;
+            while link.first_lsn > target {
+                let (prev, jump) = entries[link.ordinal as usize].unwrap();
+                link = jump.filter(|j| j.first_lsn > target).or(prev).unwrap();
+                steps += 1;
+            }
+            assert_eq!(link.first_lsn.0, target.0 / 100 * 100);
+            assert!(steps <= 60, "{steps} steps");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Settings: plain numbers with their units in their names. `validate` tells, it never edits.
+//!
+//! What changes bytes on disk is chosen at creation and kept in the manifest; opening an existing
+//! directory takes it from there. Not here: devices, clocks and seeds, which are components.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::UNIT_MIN;
+use crate::io::Backend;
+
+/// What recovery does about damage under a durable watermark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// Cut a torn tail silently; open with damaged logs quarantined: reading the damaged range gives
+    /// `Corrupt`, everything else works.
+    #[default]
+    TolerateTail,
+    /// Refuse to open when anything that was acked is damaged.
+    Strict,
+    /// Go on without what is damaged, durably: every later reader is told `Lost`.
+    Salvage,
+}
+
+/// How one write is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DurableMethod {
+    /// The cheaper of the two, measured at creation and recorded.
+    #[default]
+    Probe,
+    /// A DSYNC flag on each write.
+    Dsync,
+    /// A write linked to an fdatasync.
+    Fdatasync,
+}
+
+/// How an engine is opened. Start from [`Config::new`] and change what you need.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory; created when missing.
+    pub dir: PathBuf,
+    /// Shards of a new directory, 1 to 64; an existing one keeps its own. Default 1: an embedded
+    /// library does not take every core of its host.
+    pub shards: u16,
+    /// Cores to pin the shards' threads to, in order; empty = not pinned.
+    pub pin_cores: Vec<usize>,
+    /// Shards are driven by threads of the caller; see [`Engine::open_driven`](crate::Engine).
+    pub driven: bool,
+    /// Bytes of a segment file, 1 MiB to 4 GiB, of a new directory. Default 32 MiB.
+    pub segment_bytes: u64,
+    /// The largest record (properties and payload), of a new directory. Default 1 MiB, at most
+    /// `batch_bytes_max` less 64 KiB.
+    pub record_bytes_max: u32,
+    /// The largest batch, the unit of group commit, of a new directory: 64 KiB to 16 MiB, at most a
+    /// quarter of a segment. Default 2 MiB.
+    pub batch_bytes_max: u32,
+    /// Memory in which a shard stages appends and serves tail reads, 4 × `batch_bytes_max` to 4 GiB.
+    /// Appends beyond what is durable wait or get `Busy`. Default 32 MiB.
+    pub stage_bytes: u64,
+    /// Staged bytes above which one log of many is held back; 0 = no limit of its own.
+    pub log_stage_bytes_max: u64,
+    /// Batches that may be in flight at once, 1 to 32. Default 4.
+    pub batches_in_flight: u32,
+    /// While a batch is in flight, another is sent only when it holds this many bytes: a second small
+    /// batch costs more CPU than it wins (measured: 64 KiB). Default 64 KiB.
+    pub pipeline_bytes_min: u32,
+    /// Wait this long for company before sending a batch; 0 (the default) = never wait. For disks
+    /// where each I/O is paid for.
+    pub commit_delay_us: u64,
+    /// A shard that has been idle this long writes a mark, the witness of its last batch; 1 ms to
+    /// 60 s. Default 10 ms.
+    pub idle_mark_delay: Duration,
+    /// What recovery does about damage.
+    pub recovery: Recovery,
+    /// Open for reading only: no lock is taken, nothing is written.
+    pub read_only: bool,
+    /// Create the directory when it is missing. Default true.
+    pub create: bool,
+    /// Which engine of the kernel to use.
+    pub backend: Backend,
+    /// How writes are made durable.
+    pub durable: DurableMethod,
+    /// Bypass the page cache where the file system can. Default true.
+    pub direct: bool,
+    /// How long a caller waits for a shard that another thread drives before it gets `Undriven`.
+    pub undriven_after: Duration,
+}
+
+impl Config {
+    /// The defaults, for the directory `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            shards: 1,
+            pin_cores: Vec::new(),
+            driven: false,
+            segment_bytes: 32 << 20,
+            record_bytes_max: 1 << 20,
+            batch_bytes_max: 2 << 20,
+            stage_bytes: 32 << 20,
+            log_stage_bytes_max: 0,
+            batches_in_flight: 4,
+            pipeline_bytes_min: 64 << 10,
+            commit_delay_us: 0,
+            idle_mark_delay: Duration::from_millis(10),
+            recovery: Recovery::default(),
+            read_only: false,
+            create: true,
+            backend: Backend::default(),
+            durable: DurableMethod::default(),
+            direct: true,
+            undriven_after: Duration::from_secs(5),
+        }
+    }
+
+    /// Says what is out of range, and by how much.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the setting, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        range("shards", u64::from(self.shards), 1, 64)?;
+        range("segment_bytes", self.segment_bytes, 1 << 20, 4 << 30)?;
+        if !self.segment_bytes.is_multiple_of(64 << 10) {
+            return Err(Error::Invalid("segment_bytes must be a multiple of 64 KiB".into()));
+        }
+        let batch_max = (16 << 20).min(self.segment_bytes / 4);
+        range("batch_bytes_max", u64::from(self.batch_bytes_max), 64 << 10, batch_max)?;
+        if !(self.batch_bytes_max as usize).is_multiple_of(UNIT_MIN) {
+            return Err(Error::Invalid("batch_bytes_max must be a multiple of 4096".into()));
+        }
+        let record_max = u64::from(self.batch_bytes_max) - (8 << 10);
+        range("record_bytes_max", u64::from(self.record_bytes_max), 1, record_max)?;
+        let stage_min = 4 * u64::from(self.batch_bytes_max);
+        range("stage_bytes", self.stage_bytes, stage_min, 4 << 30)?;
+        range("batches_in_flight", u64::from(self.batches_in_flight), 1, 32)?;
+        range("commit_delay_us", self.commit_delay_us, 0, 1_000_000)?;
+        let delay = self.idle_mark_delay.as_millis() as u64;
+        range("idle_mark_delay (ms)", delay, 1, 60_000)?;
+        if self.read_only && self.driven {
+            return Err(Error::Invalid("a read-only engine has no shards to drive".into()));
+        }
+        Ok(())
+    }
+}
+
+fn range(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{name} is {value}; it must be {min} to {max}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_edges_are_told() {
+        Config::new("x").validate().unwrap();
+        for bad in [
+            Config { shards: 0, ..Config::new("x") },
+            Config { segment_bytes: 4096, ..Config::new("x") },
+            Config { segment_bytes: (1 << 20) + 1, ..Config::new("x") },
+            Config { batch_bytes_max: 16 << 20, ..Config::new("x") },
+            Config { record_bytes_max: 2 << 20, ..Config::new("x") },
+            Config { stage_bytes: 1 << 20, ..Config::new("x") },
+            Config { batches_in_flight: 0, ..Config::new("x") },
+            Config { idle_mark_delay: Duration::ZERO, ..Config::new("x") },
+            Config { read_only: true, driven: true, ..Config::new("x") },
+        ] {
+            assert!(matches!(bad.validate(), Err(Error::Invalid(_))), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The engine: one directory, open; the front door.
+//!
+//! Invariants: a directory is written by one engine at a time (the lock); shards are let in only
+//! after every shard's recovery is durable; `close` drains, marks, seals and unlocks, dropping the
+//! last handle asks for the same without waiting.
+//!
+//! Not here: opening step by step (`open`), what a log can do (`log`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::catalog::{Catalog, Entry, check_name};
+use crate::catchup::Source;
+use crate::config::Config;
+use crate::driver::{self, Driver};
+use crate::error::{Error, Result};
+use crate::follow::Follower;
+use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
+use crate::index::Indexes;
+use crate::intake::LogStage;
+use crate::io::{LockGuard, Probe, Storage};
+use crate::log::Log;
+use crate::lsn::{Epoch, LogId, Lsn, ShardId};
+use crate::metrics::ShardMetrics;
+use crate::open;
+use crate::reads::Reads;
+use crate::recover::ShardReport;
+use crate::reply::Reply;
+use crate::shard::{Port, Request};
+use crate::view::{LogView, View};
+
+/// Edits in one request: a creation of many logs is sent in parts.
+const EDITS_PER_REQUEST: usize = 1024;
+
+/// An open directory. Cheap to clone; the last clone that is dropped asks the shards to close.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub dir: PathBuf,
+    pub storage: Arc<dyn Storage>,
+    pub facts: DirectoryFacts,
+    pub catalog: RwLock<Catalog>,
+    /// One creation at a time, so that a name is given once.
+    creating: Mutex<()>,
+    pub shards: Shards,
+    pub indexes: Arc<Indexes>,
+    pub reads: Arc<Reads>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<LockGuard>>,
+    reports: Vec<ShardReport>,
+}
+
+/// What stands behind the logs.
+pub(crate) enum Shards {
+    /// This process writes.
+    Ports(Vec<Arc<Port>>),
+    /// Read only: the views, and what keeps them up with a foreign writer.
+    Views(Vec<Arc<View>>, Option<Follower>),
+}
+
+/// What `open` puts together.
+pub(crate) struct Opened {
+    pub storage: Arc<dyn Storage>,
+    pub facts: DirectoryFacts,
+    pub catalog: Catalog,
+    pub shards: Shards,
+    pub threads: Vec<JoinHandle<()>>,
+    pub lock: Option<LockGuard>,
+    pub reports: Vec<ShardReport>,
+}
+
+/// A log, as a list shows it.
+#[derive(Clone, Debug)]
+pub struct LogInfo {
+    /// Its id.
+    pub id: LogId,
+    /// Its name.
+    pub name: String,
+    /// Its group: logs of a group live on one shard.
+    pub group: Option<String>,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The epoch of its last writer.
+    pub epoch: Epoch,
+    /// The first LSN kept.
+    pub start: Lsn,
+    /// The durable end: the LSN that the next durable record will have.
+    pub durable: Lsn,
+    /// Its settings.
+    pub settings: LogSettings,
+    /// When it was created, in microseconds since 1970.
+    pub created_us: u64,
+    /// The time of its last durable record; 0 when there was none.
+    pub last_time_us: u64,
+}
+
+/// How a log is created.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
+    /// Logs of a group live on one shard.
+    pub group: Option<String>,
+    /// Settings.
+    pub settings: LogSettings,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.inner.dir.display())
+    }
+}
+
+impl Engine {
+    /// Opens the directory, creating and recovering it as needed, and starts its shards.
+    ///
+    /// # Errors
+    /// `Invalid` for settings out of range, `Locked` when another process writes it, `NotOurs` and
+    /// `Unsupported` for what is no directory of this version, `Corrupt` in `Strict` mode, `NoSpace`
+    /// and `Io` as the system says.
+    pub fn open(config: Config) -> Result<Self> {
+        if config.driven {
+            return Err(Error::Invalid("driven shards are opened with Engine::open_driven".into()));
+        }
+        let (engine, _) = open::open(config)?;
+        Ok(engine)
+    }
+
+    /// As [`open`](Self::open), with one driver per shard instead of threads: send each to the thread
+    /// that will drive it, and bind it there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_driven(mut config: Config) -> Result<(Self, Vec<Driver>)> {
+        config.driven = true;
+        open::open(config)
+    }
+
+    /// As [`open_driven`](Self::open_driven), over any storage: how the simulator opens an engine.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "sim"))]
+    pub fn open_on(storage: Arc<dyn Storage>, mut config: Config) -> Result<(Self, Vec<Driver>)> {
+        config.driven = !config.read_only;
+        open::open_on(storage, config)
+    }
+
+    pub(crate) fn assemble(config: &Config, opened: Opened) -> Self {
+        let Opened { storage, facts, catalog, shards, threads, lock, reports } = opened;
+        let inner = Inner {
+            dir: config.dir.clone(),
+            indexes: Arc::new(Indexes::new(Arc::clone(&storage))),
+            reads: Arc::new(Reads::new(Arc::clone(&storage))),
+            storage,
+            facts,
+            catalog: RwLock::new(catalog),
+            creating: Mutex::new(()),
+            shards,
+            threads: Mutex::new(threads),
+            lock: Mutex::new(lock),
+            reports,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Opens a log, creating it when it does not exist (not in a read-only engine).
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name, `NoSuchLog` in a read-only engine, else as the shard says.
+    pub fn log(&self, name: &str) -> Result<Log> {
+        match self.find(name)? {
+            Some(log) => Ok(log),
+            None if matches!(self.inner.shards, Shards::Views(..)) => {
+                Err(Error::NoSuchLog(name.into()))
+            }
+            None => self.create(name, &LogOptions::default()),
+        }
+    }
+
+    /// The log of this name, if it exists.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that no log can have.
+    pub fn find(&self, name: &str) -> Result<Option<Log>> {
+        check_name("log", name)?;
+        let catalog = self.inner.catalog.read();
+        Ok(catalog.find(name).map(|entry| self.handle(entry)))
+    }
+
+    /// The log of this name, created with these options if it does not exist; the options of one that
+    /// does are left alone.
+    ///
+    /// # Errors
+    /// As [`log`](Self::log).
+    pub fn create(&self, name: &str, options: &LogOptions) -> Result<Log> {
+        let mut logs = self.create_many(&[(name, options)])?;
+        logs.pop().ok_or(Error::Closed)
+    }
+
+    /// Creates many logs at once: durable together in a few writes. Those that exist are opened.
+    ///
+    /// # Errors
+    /// As [`log`](Self::log); after an error some may have been created.
+    pub fn create_many(&self, wanted: &[(&str, &LogOptions)]) -> Result<Vec<Log>> {
+        for (name, options) in wanted {
+            check_name("log", name)?;
+            if let Some(group) = &options.group {
+                check_name("group", group)?;
+            }
+        }
+        let Shards::Ports(ports) = &self.inner.shards else {
+            return Err(Error::Invalid("the engine is open for reading only".into()));
+        };
+        let one_at_a_time = self.inner.creating.lock();
+        let created_us = self.inner.storage.clock().wall_us();
+        let mut fresh: BTreeMap<ShardId, Vec<LogFacts>> = BTreeMap::new();
+        let mut given: BTreeMap<&str, ()> = BTreeMap::new();
+        let mut catalog = self.inner.catalog.write();
+        for (name, options) in wanted {
+            if catalog.find(name).is_some() || given.insert(name, ()).is_some() {
+                continue;
+            }
+            let id = catalog.assign(options.group.as_deref());
+            fresh.entry(id.shard()).or_default().push(LogFacts {
+                id,
+                name: (*name).to_owned(),
+                group: options.group.clone(),
+                settings: options.settings,
+                created_us,
+                ..LogFacts::default()
+            });
+        }
+        drop(catalog);
+        for (shard, facts) in fresh {
+            let port = &ports[usize::from(shard.0)];
+            for part in facts.chunks(EDITS_PER_REQUEST) {
+                let edits = part.iter().cloned().map(Edit::Log).collect();
+                change(port, edits)?;
+                self.admit(port, part);
+            }
+        }
+        drop(one_at_a_time);
+        let catalog = self.inner.catalog.read();
+        let logs = wanted.iter().map(|(name, _)| {
+            let entry = catalog.find(name).ok_or_else(|| Error::NoSuchLog((*name).to_owned()))?;
+            Ok(self.handle(entry))
+        });
+        logs.collect()
+    }
+
+    /// Lets durable creations in: to the shard's tables first, to the catalog last.
+    fn admit(&self, port: &Port, facts: &[LogFacts]) {
+        for facts in facts {
+            port.view.lock().put_log(facts.id, LogView::new(Lsn(0), Lsn(0)));
+            let stage = LogStage::new(Epoch(0), Lsn(0), 0);
+            port.intake.put_log(facts.id.counter() as usize, stage);
+        }
+        let mut catalog = self.inner.catalog.write();
+        facts.iter().for_each(|facts| catalog.add(facts));
+    }
+
+    fn handle(&self, entry: &Entry) -> Log {
+        Log::new(Arc::clone(&self.inner), entry.id, Arc::clone(&entry.name))
+    }
+
+    /// All logs, by id.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogInfo> {
+        let catalog = self.inner.catalog.read();
+        catalog.iter().filter_map(|entry| self.inner.info(entry)).collect()
+    }
+
+    /// What was found out about the directory's file system and device.
+    #[must_use]
+    pub fn probe(&self) -> &Probe {
+        self.inner.storage.probe()
+    }
+
+    /// What recovery found, per shard.
+    #[must_use]
+    pub fn recovery(&self) -> &[ShardReport] {
+        &self.inner.reports
+    }
+
+    /// What each shard has done since it was opened; empty for a read-only engine.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Arc<ShardMetrics>> {
+        match &self.inner.shards {
+            Shards::Ports(ports) => ports.iter().map(|port| Arc::clone(&port.metrics)).collect(),
+            Shards::Views(..) => Vec::new(),
+        }
+    }
+
+    /// Whether another process was writing the directory when this read-only engine was opened.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        matches!(&self.inner.shards, Shards::Views(_, Some(_)))
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// What the directory was made with.
+    #[must_use]
+    pub fn facts(&self) -> &DirectoryFacts {
+        &self.inner.facts
+    }
+
+    /// Closes: drains what is staged, marks and seals, records the end, unlocks. Blocks until done;
+    /// appends are refused with `Closed` from here on, readers end.
+    ///
+    /// # Errors
+    /// `Halted` when a shard had failed: its end could not be recorded, the next open recovers.
+    pub fn close(&self) -> Result<()> {
+        let Shards::Ports(ports) = &self.inner.shards else { return Ok(()) };
+        let replies: Vec<_> = ports
+            .iter()
+            .map(|port| {
+                let reply = Reply::new();
+                let sent = port.force_request(Request::Close(Arc::clone(&reply)));
+                (port, reply, sent)
+            })
+            .collect();
+        let mut result = Ok(());
+        for (port, reply, sent) in replies {
+            let answer = if sent { wait(port, &reply) } else { Ok(()) };
+            let halted = port.intake.halted().map(|cause| Error::Halted { cause });
+            result = result.and(answer).and(halted.map_or(Ok(()), Err));
+        }
+        for thread in self.inner.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        let lock = self.inner.lock.lock().take();
+        if let (Some(lock), Ok(())) = (lock, &result) {
+            lock.unlock().map_err(|e| Error::io("unlocking the directory", e))?;
+        }
+        result
+    }
+}
+
+impl Inner {
+    pub(crate) fn view(&self, shard: ShardId) -> &Arc<View> {
+        match &self.shards {
+            Shards::Ports(ports) => &ports[usize::from(shard.0)].view,
+            Shards::Views(views, _) => &views[usize::from(shard.0)],
+        }
+    }
+
+    pub(crate) fn port(&self, shard: ShardId) -> Result<&Arc<Port>> {
+        match &self.shards {
+            Shards::Ports(ports) => Ok(&ports[usize::from(shard.0)]),
+            Shards::Views(..) => Err(Error::Invalid("the engine is open for reading only".into())),
+        }
+    }
+
+    pub(crate) fn source(&self, shard: ShardId) -> Source {
+        let intake = match &self.shards {
+            Shards::Ports(ports) => Some(Arc::clone(&ports[usize::from(shard.0)].intake)),
+            Shards::Views(..) => None,
+        };
+        Source {
+            storage: Arc::clone(&self.storage),
+            view: Arc::clone(self.view(shard)),
+            intake,
+            indexes: Arc::clone(&self.indexes),
+            unit: self.facts.unit as usize,
+            batch_bytes_max: self.facts.batch_bytes_max as usize,
+        }
+    }
+
+    pub(crate) fn info(&self, entry: &Entry) -> Option<LogInfo> {
+        let view = self.view(entry.id.shard()).lock();
+        let log = view.log(entry.id)?;
+        Some(LogInfo {
+            id: entry.id,
+            name: entry.name.to_string(),
+            group: entry.group.as_deref().map(str::to_owned),
+            shard: entry.id.shard(),
+            epoch: log.epoch,
+            start: log.start,
+            durable: log.next,
+            settings: entry.settings,
+            created_us: entry.created_us,
+            last_time_us: log.last_time_us,
+        })
+    }
+}
+
+impl Drop for Inner {
+    /// Asks the shards to close and does not wait: their threads drain and end by themselves.
+    fn drop(&mut self) {
+        let Shards::Ports(ports) = &self.shards else { return };
+        for port in ports {
+            port.force_request(Request::Close(Reply::new()));
+        }
+    }
+}
+
+/// Makes edits durable in a shard's manifest.
+pub(crate) fn change(port: &Arc<Port>, edits: Vec<Edit>) -> Result<()> {
+    let reply = Reply::new();
+    port.request(Request::Edits(edits, Arc::clone(&reply)))?;
+    wait(port, &reply)
+}
+
+/// Waits for a shard's answer, driving the shard if this thread is the one that does.
+fn wait(port: &Arc<Port>, reply: &Reply) -> Result<()> {
+    let limit: Option<Duration> = port.intake.driven;
+    let driven = limit.and_then(|_| driver::drive_until(&port.intake, || reply.get()));
+    driven.or_else(|| reply.wait(limit)).unwrap_or(Err(Error::Undriven))
+}

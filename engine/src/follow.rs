@@ -1,0 +1,278 @@
+//! Following a directory that another process writes.
+//!
+//! Invariants:
+//! - A batch is shown only when a claim covers it: the durable sequence in a later header, in a mark,
+//!   or in the manifest. Until then it is held back, however whole it looks.
+//! - Nothing is written, nothing is held: when the writer's GC overtakes it, a reader gets `Trimmed`.
+//! - It polls at a bounded interval: every millisecond while something comes, slowing to 50 ms.
+//!
+//! Not here: what a reader does with the view (`reader`), opening without a writer (`open`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::config::{Config, Recovery};
+use crate::engine::{Engine, Opened, Shards};
+use crate::error::{Error, Result};
+use crate::format::manifest::DirectoryFacts;
+use crate::format::{BatchHeader, BatchView, Run};
+use crate::io::buf::AlignedBuf;
+use crate::io::{File, Mode, Storage};
+use crate::lsn::{SegmentId, ShardId};
+use crate::manifest::{self, Loaded, State};
+use crate::names;
+use crate::recover::{self, Plan};
+use crate::view::{Durable, LogView, SegmentView, View};
+
+/// How often a follower looks while something comes, and when nothing does.
+const POLL_MIN: Duration = Duration::from_millis(1);
+/// The longest pause between two looks.
+const POLL_MAX: Duration = Duration::from_millis(50);
+
+/// Pauses between two looks at the manifest while the stream stands still.
+const MANIFEST_EVERY: Duration = Duration::from_millis(20);
+
+/// Stops the polling thread when the engine goes.
+pub(crate) struct Follower {
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// A whole batch that nothing claims yet.
+struct Held {
+    segment: SegmentId,
+    offset: u64,
+    bytes: u64,
+    seq: u64,
+    time_us: u64,
+    runs: Vec<Run>,
+}
+
+/// Follows one shard.
+struct Stream {
+    storage: Arc<dyn Storage>,
+    view: Arc<View>,
+    state: State,
+    segment: SegmentId,
+    offset: u64,
+    file: Option<(SegmentId, File)>,
+    expected: u64,
+    prev_crc: u32,
+    claim: u64,
+    held: VecDeque<Held>,
+    buf: AlignedBuf,
+    manifest_seq: u64,
+    manifest_at: u64,
+}
+
+pub(crate) fn open(
+    storage: Arc<dyn Storage>,
+    config: &Config,
+    facts: DirectoryFacts,
+    catalog: Catalog,
+    loaded: Vec<Loaded>,
+) -> Result<Engine> {
+    let mut streams = Vec::new();
+    for (shard, loaded) in loaded.into_iter().enumerate() {
+        streams.push(Stream::new(&storage, ShardId(shard as u16), loaded)?);
+    }
+    streams.iter_mut().try_for_each(|stream| stream.poll().map(|_| ()))?;
+    let views = streams.iter().map(|stream| Arc::clone(&stream.view)).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (clock, theirs) = (storage.clock(), Arc::clone(&stop));
+    let run = move || {
+        let mut pause = POLL_MIN;
+        while !theirs.load(Ordering::Acquire) {
+            let mut moved = false;
+            for stream in &mut streams {
+                match stream.poll() {
+                    Ok(some) => moved |= some,
+                    Err(error) => tracing::warn!(%error, "following a foreign writer"),
+                }
+            }
+            pause = if moved { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
+            clock.sleep(pause);
+        }
+    };
+    storage
+        .spawn("sapwood-follow".into(), Box::new(run), None)
+        .map_err(|e| Error::io("starting the following thread", e))?;
+    let shards = Shards::Views(views, Some(Follower { stop }));
+    let (threads, lock, reports) = (Vec::new(), None, Vec::new());
+    let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
+    Ok(Engine::assemble(config, opened))
+}
+
+impl Stream {
+    fn new(storage: &Arc<dyn Storage>, shard: ShardId, loaded: Loaded) -> Result<Self> {
+        let claim = loaded.durable;
+        let manifest_seq = loaded.cursor.seq;
+        let progress = AtomicU64::new(0);
+        let mode = Recovery::TolerateTail;
+        let plan = Plan { storage, shard, mode, write: false, progress: &progress };
+        let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
+        let facts = state.facts;
+        let view = Arc::new(View::new(shard, view));
+        let doing = |e| Error::io("following", e);
+        let buf = AlignedBuf::zeroed(facts.batch_bytes_max as usize).map_err(doing)?;
+        Ok(Self {
+            storage: Arc::clone(storage),
+            view,
+            segment: SegmentId(0),
+            offset: 0,
+            file: None,
+            expected,
+            prev_crc,
+            claim,
+            held: VecDeque::new(),
+            buf,
+            manifest_seq,
+            manifest_at: 0,
+            state,
+        })
+    }
+
+    /// Looks for what is new; true when something was.
+    fn poll(&mut self) -> Result<bool> {
+        let mut moved = false;
+        while self.read_next()? {
+            moved = true;
+            self.publish();
+        }
+        let now = self.storage.clock().mono_ns();
+        if now >= self.manifest_at {
+            self.manifest_at = now + MANIFEST_EVERY.as_nanos() as u64;
+            moved |= self.reload()?;
+        }
+        moved |= self.publish();
+        Ok(moved)
+    }
+
+    /// Shows what is claimed by now.
+    fn publish(&mut self) -> bool {
+        let mut shown = false;
+        while self.held.front().is_some_and(|held| held.seq <= self.claim) {
+            let Some(held) = self.held.pop_front() else { break };
+            self.view.publish(&Durable {
+                segment: held.segment,
+                offset: held.offset,
+                bytes: held.bytes,
+                seq: held.seq,
+                time_us: held.time_us,
+                runs: &held.runs,
+            });
+            shown = true;
+        }
+        if shown {
+            self.view.notify(&mut Vec::new());
+        }
+        shown
+    }
+
+    /// Reads the next batch of the stream, here or at the front of the next segment.
+    fn read_next(&mut self) -> Result<bool> {
+        let unit = u64::from(self.state.facts.unit);
+        if self.segment != SegmentId(0) && self.read_at(self.segment, self.offset)? {
+            return Ok(true);
+        }
+        let later = self.state.segments.range(SegmentId(self.segment.0 + 1)..);
+        let open = later.filter(|(_, facts)| facts.sealed.is_none()).map(|(id, _)| *id);
+        for id in open.collect::<Vec<_>>() {
+            if self.read_at(id, unit)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_at(&mut self, id: SegmentId, offset: u64) -> Result<bool> {
+        let unit = self.state.facts.unit as usize;
+        let Some(facts) = self.state.segments.get(&id).copied() else { return Ok(false) };
+        if offset + unit as u64 > facts.bytes {
+            return Ok(false);
+        }
+        let file = match &self.file {
+            Some((open, file)) if *open == id => file.clone(),
+            _ => {
+                let name = names::segment(self.view.shard, facts.file);
+                match self.storage.open(&name, Mode::Read) {
+                    Ok((file, _)) => file,
+                    // Gone or not there yet: the manifest will tell.
+                    Err(_) => return Ok(false),
+                }
+            }
+        };
+        self.file = Some((id, file.clone()));
+        let doing = |e| Error::io("following a segment", e);
+        let got = self.storage.read_at(&file, offset, &mut self.buf, unit).map_err(doing)?;
+        let Ok((header, crc)) = BatchHeader::decode(&self.buf[..got], facts.nonce) else {
+            return Ok(false);
+        };
+        let next = header.seq == self.expected
+            && header.prev_crc == self.prev_crc
+            && header.segment == id
+            && header.directory == self.state.facts.directory;
+        let padded = header.padded_bytes(unit);
+        if !next || padded > self.buf.len() {
+            return Ok(false);
+        }
+        let got = self.storage.read_at(&file, offset, &mut self.buf, padded).map_err(doing)?;
+        let Ok(batch) = BatchView::parse(&self.buf[..got], facts.nonce) else { return Ok(false) };
+        if batch.verify().is_err() {
+            return Ok(false); // still being written, or torn: no claim will ever cover it then
+        }
+        let runs: Vec<Run> = batch.runs.iter().collect();
+        self.claim = self.claim.max(header.durable);
+        let (bytes, seq, time_us) = (padded as u64, header.seq, header.time_us);
+        self.held.push_back(Held { segment: id, offset, bytes, seq, time_us, runs });
+        self.view.lock().segments.entry(id).or_insert_with(|| {
+            SegmentView::unsealed(facts.file, facts.nonce)
+        });
+        (self.segment, self.offset) = (id, offset + bytes);
+        (self.expected, self.prev_crc) = (seq + 1, crc);
+        Ok(true)
+    }
+
+    /// Reads the manifest again: new logs, segments, terms, claims.
+    fn reload(&mut self) -> Result<bool> {
+        let Some(loaded) = manifest::load(&*self.storage, self.view.shard)? else {
+            return Ok(false);
+        };
+        if loaded.cursor.seq == self.manifest_seq {
+            return Ok(false);
+        }
+        let term_changed = loaded.state.term != self.state.term;
+        self.manifest_seq = loaded.cursor.seq;
+        self.claim = self.claim.max(loaded.durable);
+        self.publish();
+        if term_changed {
+            // A new writer: what was held and not claimed is what its cut says, no more.
+            self.held.retain(|held| held.seq <= loaded.state.cut_seq);
+            self.claim = self.claim.max(loaded.state.cut_seq);
+            self.publish();
+            self.expected = loaded.state.cut_seq + 1;
+            self.prev_crc = loaded.state.cut_crc;
+        }
+        let mut view = self.view.lock();
+        for (id, facts) in &loaded.state.logs {
+            if view.log(*id).is_none() {
+                view.put_log(*id, LogView::new(facts.start, facts.tail));
+            }
+            if let Some(log) = view.log_mut(*id) {
+                log.start = log.start.max(facts.start);
+                log.epoch = log.epoch.max(facts.tail_epoch);
+            }
+        }
+        drop(view);
+        self.state = loaded.state;
+        Ok(true)
+    }
+}

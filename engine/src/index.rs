@@ -1,0 +1,127 @@
+//! Looking things up in the index files of sealed segments.
+//!
+//! Invariants: a look-up reads a header and a fence table (kept for the last few segments) and one
+//! block; memory is bounded by [`HEADS_MAX`] fence tables whatever the number of segments and logs.
+//!
+//! Not here: building an index (`seal`), its bytes (`format::index`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::index::{EntryBlock, Fence, INDEX_BLOCK_BYTES, IndexEntry, IndexHeader, Posting};
+use crate::io::buf::AlignedBuf;
+use crate::io::{File, Mode, Storage};
+use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
+use crate::names;
+
+/// Index heads (header and fence table) that are kept.
+const HEADS_MAX: usize = 64;
+
+/// Which index file: the segment and the number in its file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Which {
+    pub shard: ShardId,
+    pub segment: SegmentId,
+    pub file: u64,
+}
+
+struct Head {
+    which: Which,
+    header: IndexHeader,
+    fence: Vec<u8>,
+}
+
+/// See the module. One per engine.
+pub(crate) struct Indexes {
+    storage: Arc<dyn Storage>,
+    heads: Mutex<VecDeque<Arc<Head>>>,
+}
+
+impl Indexes {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, heads: Mutex::new(VecDeque::with_capacity(HEADS_MAX)) }
+    }
+
+    /// The entry of `log`, if the segment holds it.
+    pub(crate) fn find(&self, which: Which, log: LogId) -> Result<Option<IndexEntry>> {
+        let file = self.open(which)?;
+        let head = self.head(which, &file)?;
+        let fence = Fence::decode(&head.fence, &head.header).map_err(|f| bad(which, &f))?;
+        let Some(block) = fence.find_block(log) else { return Ok(None) };
+        let at = head.header.block_offset(block);
+        let bytes = self.read(which, &file, at, INDEX_BLOCK_BYTES)?;
+        let block = EntryBlock::decode_at(&bytes, which.segment, block).map_err(|f| bad(which, &f))?;
+        Ok(block.find(log))
+    }
+
+    /// The last posting of the entry that `before` accepts; postings ascend.
+    pub(crate) fn posting(
+        &self,
+        which: Which,
+        entry: &IndexEntry,
+        before: impl Fn(&Posting) -> bool,
+    ) -> Result<Option<Posting>> {
+        let file = self.open(which)?;
+        let head = self.head(which, &file)?;
+        let range = head.header.posting_range(entry.posting_start, entry.posting_count);
+        let bytes = self.read(which, &file, range.start, range.len())?;
+        Ok(Posting::decode_slice(&bytes).take_while(before).last())
+    }
+
+    fn open(&self, which: Which) -> Result<File> {
+        let name = names::index(which.shard, which.file);
+        match self.storage.open(&name, Mode::Read) {
+            Ok((file, _)) => Ok(file),
+            Err(e) => Err(Error::io(format!("opening {name}"), e)),
+        }
+    }
+
+    fn head(&self, which: Which, file: &File) -> Result<Arc<Head>> {
+        let mut heads = self.heads.lock();
+        if let Some(at) = heads.iter().position(|head| head.which == which) {
+            let head = heads.remove(at).map_or_else(|| Err(Error::Closed), Ok)?;
+            heads.push_back(Arc::clone(&head));
+            return Ok(head);
+        }
+        drop(heads);
+        let block = self.read(which, file, 0, INDEX_BLOCK_BYTES)?;
+        let header = IndexHeader::decode(&block).map_err(|f| bad(which, &f))?;
+        let range = header.fence_range();
+        let fence = self.read(which, file, range.start, range.len())?;
+        let head = Arc::new(Head { which, header, fence });
+        let mut heads = self.heads.lock();
+        if heads.len() == HEADS_MAX {
+            heads.pop_front();
+        }
+        heads.push_back(Arc::clone(&head));
+        Ok(head)
+    }
+
+    /// Reads any range, by the aligned blocks around it.
+    fn read(&self, which: Which, file: &File, at: usize, len: usize) -> Result<Vec<u8>> {
+        let doing = |e| Error::io(format!("reading {}", names::index(which.shard, which.file)), e);
+        let from = at / INDEX_BLOCK_BYTES * INDEX_BLOCK_BYTES;
+        let to = (at + len).next_multiple_of(INDEX_BLOCK_BYTES);
+        let mut buf = AlignedBuf::zeroed(to - from).map_err(doing)?;
+        let got = self.storage.read_at(file, from as u64, &mut buf, to - from).map_err(doing)?;
+        let have = buf[..got].get(at - from..at - from + len);
+        have.map(<[u8]>::to_vec).ok_or_else(|| doing(std::io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+fn bad(which: Which, flaw: &crate::format::Flaw) -> Error {
+    if flaw.is_unsupported() {
+        return Error::flaw(&names::index(which.shard, which.file), flaw);
+    }
+    Error::Corrupt(Box::new(Damage {
+        log: None,
+        first: Lsn(0),
+        last: None,
+        segment: which.segment,
+        offset: 0,
+        reason: format!("its index is damaged ({flaw}); it can be rebuilt from the segment"),
+    }))
+}

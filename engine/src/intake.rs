@@ -1,0 +1,621 @@
+//! Intake: where callers stage appends, and where they wait until the shard has made them durable.
+//!
+//! Invariants:
+//! - Under one short lock an append gets its LSN, its place in the open batch and its epoch check, so
+//!   the order of LSNs is the order of bytes. Payloads are copied and summed outside of the lock.
+//! - Nobody allocates, calls the system or sleeps under the lock.
+//! - Acks leave in batch sequence: `acked` only grows, and a ticket of batch n resolves exactly when
+//!   `acked ≥ n` or `failed ≤ n`. All waiters of a batch sleep on one word and wake by one call.
+//! - After `failed` is set nothing is staged any more, and nothing above it is ever acked.
+//!
+//! Not here: who writes batches (`commit`), what they look like (`format`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::task::Waker;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+use crate::error::{Cause, Error, Result};
+use crate::format::{
+    BATCH_FRONT_BYTES, RECORD_HEADER_BYTES, RUN_BYTES, RUN_TABLE_HEADER_BYTES, RUNS_INLINE_MAX,
+    RecordHeader, RecordKind, Run,
+};
+use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StagedBatch};
+use crate::io::{Arena, Bell, Clock};
+use crate::lsn::{Epoch, LogId, Lsn, Position};
+use crate::record::Records;
+use crate::wake::WaitWord;
+
+/// Runs that one batch may hold: bounds the run table to 128 KiB.
+pub(crate) const RUNS_MAX: usize = 4096;
+
+/// Words on which waiters sleep; the batches that can be waited for at once without sharing one.
+const WORDS: usize = 64;
+
+/// Vectors of runs that are kept for reuse.
+const SPARE_RUNS: usize = 40;
+
+/// The shard runs; it will look at the intake before it parks.
+const AWAKE: u32 = 0;
+/// The shard sleeps with nothing in flight: the next append must ring.
+const PARKED_IDLE: u32 = 1;
+/// The shard sleeps with writes in flight: their completion will wake it soon enough.
+const PARKED_BUSY: u32 = 2;
+
+/// Staging state of one log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogStage {
+    pub epoch: Epoch,
+    pub next_lsn: u64,
+    /// Time of the last record staged: time never runs backwards in a log.
+    pub last_time_us: u64,
+    /// The batch for which `run` is this log's place in the run table.
+    run_seq: u64,
+    run: u32,
+    /// Bytes staged and not yet durable; kept only when there is a limit.
+    unacked: u64,
+}
+
+impl LogStage {
+    pub(crate) fn new(epoch: Epoch, next_lsn: Lsn, last_time_us: u64) -> Self {
+        Self { epoch, next_lsn: next_lsn.0, last_time_us, run_seq: 0, run: 0, unacked: 0 }
+    }
+}
+
+/// A batch that takes no more records, on its way to the shard.
+pub(crate) struct Closed {
+    pub staged: StagedBatch,
+    pub runs: Vec<Run>,
+    pub records: u32,
+    pub time_us: u64,
+}
+
+/// What changes together with a reservation.
+pub(crate) struct Staging {
+    logs: Vec<LogStage>,
+    runs: Vec<Run>,
+    records: u32,
+    time_us: u64,
+    /// Closed because full, oldest first; the shard takes them in this order.
+    closed: VecDeque<Closed>,
+    spare_runs: Vec<Vec<Run>>,
+    /// Appends that wait for room, in order of arrival.
+    waiting: VecDeque<Arc<RoomWait>>,
+    refuse: Option<Refuse>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refuse {
+    NoSpace,
+    Halted,
+    Closed,
+}
+
+/// An append that waits for room.
+#[derive(Default)]
+pub(crate) struct RoomWait {
+    waker: Mutex<Option<Waker>>,
+}
+
+/// What an append was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staged {
+    pub seq: u64,
+    pub epoch: Epoch,
+    pub first: Lsn,
+    pub time_us: u64,
+}
+
+/// What callers and one shard share.
+pub(crate) struct Intake {
+    ring: StageRing<Staging>,
+    clock: Arc<dyn Clock>,
+    bell: OnceLock<Arc<dyn Bell>>,
+    parked: CachePadded<AtomicU32>,
+    acked: CachePadded<AtomicU64>,
+    failed: AtomicU64,
+    cause: OnceLock<Arc<Cause>>,
+    words: Box<[CachePadded<WaitWord>]>,
+    pipeline_min: usize,
+    log_bytes_max: u64,
+    /// Who drives the shard when the engine's own threads do not; see `driver`.
+    pub(crate) driven: Option<Duration>,
+}
+
+pub(crate) struct IntakeSpec {
+    pub stage_bytes: usize,
+    pub batch_bytes_max: usize,
+    pub unit: usize,
+    pub first_seq: u64,
+    pub pipeline_min: usize,
+    pub log_bytes_max: u64,
+    pub driven: Option<Duration>,
+}
+
+impl Intake {
+    pub(crate) fn new(spec: &IntakeSpec, clock: Arc<dyn Clock>) -> Result<Self> {
+        let staging = Staging {
+            logs: Vec::new(),
+            runs: Vec::with_capacity(64),
+            records: 0,
+            time_us: 0,
+            closed: VecDeque::with_capacity(crate::io::buf::STAGE_CELLS),
+            spare_runs: (0..SPARE_RUNS).map(|_| Vec::with_capacity(64)).collect(),
+            waiting: VecDeque::with_capacity(64),
+            refuse: None,
+        };
+        let (bytes, max) = (spec.stage_bytes, spec.batch_bytes_max);
+        let ring = StageRing::new(bytes, max, spec.unit, spec.first_seq, staging)
+            .map_err(|e| Error::io("mapping the staging ring", e))?;
+        Ok(Self {
+            ring,
+            clock,
+            bell: OnceLock::new(),
+            parked: CachePadded::new(AtomicU32::new(AWAKE)),
+            acked: CachePadded::new(AtomicU64::new(spec.first_seq - 1)),
+            failed: AtomicU64::new(u64::MAX),
+            cause: OnceLock::new(),
+            words: (0..WORDS).map(|_| CachePadded::new(WaitWord::default())).collect(),
+            pipeline_min: spec.pipeline_min,
+            log_bytes_max: spec.log_bytes_max,
+            driven: spec.driven,
+        })
+    }
+
+    /// The staging memory, for registration with the shard's disk.
+    pub(crate) fn arena(&self) -> Arena {
+        self.ring.arena()
+    }
+
+    pub(crate) fn set_bell(&self, bell: Arc<dyn Bell>) {
+        let _ = self.bell.set(bell);
+    }
+
+    pub(crate) fn ring_bell(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    // ── callers ──
+
+    /// Makes room in the table for the log with this counter and sets its state.
+    pub(crate) fn put_log(&self, slot: usize, stage: LogStage) {
+        loop {
+            let mut guard = self.ring.lock();
+            if slot < guard.logs.len() {
+                guard.logs[slot] = stage;
+                return;
+            }
+            if slot < guard.logs.capacity() {
+                let blank = LogStage::new(Epoch(0), Lsn(0), 0);
+                guard.logs.resize(slot + 1, blank);
+                continue;
+            }
+            // Grow outside of the lock: nobody allocates while appenders wait.
+            drop(guard);
+            let mut bigger: Vec<LogStage> = Vec::with_capacity((slot + 1).next_power_of_two());
+            let mut guard = self.ring.lock();
+            if guard.logs.capacity() < bigger.capacity() {
+                bigger.extend_from_slice(&guard.logs);
+                std::mem::swap(&mut guard.logs, &mut bigger);
+            }
+            drop(guard);
+        }
+    }
+
+    /// Fences the log: from here on only `epoch + 1` may append. Returns the new epoch, its first
+    /// LSN, and the batch with which all that was staged before is durable.
+    pub(crate) fn fence(&self, slot: usize) -> (Epoch, Lsn, u64) {
+        let mut guard = self.ring.lock();
+        let open = guard.open_bytes() != 0;
+        let before = if open { guard.seq() } else { guard.seq() - 1 };
+        let log = &mut guard.logs[slot];
+        log.epoch = Epoch(log.epoch.0 + 1);
+        // A run belongs to one epoch: the next record opens another.
+        log.run_seq = 0;
+        (log.epoch, Lsn(log.next_lsn), before)
+    }
+
+    /// Stages all records of `source`, or nothing.
+    pub(crate) fn stage<R: Records>(
+        &self,
+        id: LogId,
+        epoch: Epoch,
+        source: &R,
+        waiter: Option<&Arc<RoomWait>>,
+    ) -> Result<Staged> {
+        let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
+        let now = self.clock.wall_us();
+        let mut guard = self.ring.lock();
+        if let Some(front) = guard.waiting.front() {
+            // In order of arrival: who comes later waits behind who waits already.
+            if !waiter.is_some_and(|w| Arc::ptr_eq(w, front)) {
+                return Err(guard.refused(self).unwrap_or(Error::Busy));
+            }
+        }
+        let (staged, mut slot) = self.reserve(&mut guard, id, epoch, source.count(), bytes, now)?;
+        if waiter.is_some() {
+            guard.waiting.pop_front();
+        }
+        let next = guard.waiting.front().map(Arc::clone);
+        let open_bytes = guard.open_bytes();
+        drop(guard);
+        fill(slot.bytes(), id, &staged, source);
+        let last = slot.finish();
+        self.wake_shard(last, open_bytes);
+        if let (Some(next), true) = (next, waiter.is_some()) {
+            next.wake();
+        }
+        Ok(staged)
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        guard: &mut StageGuard<'a, Staging>,
+        id: LogId,
+        epoch: Epoch,
+        count: usize,
+        bytes: usize,
+        now: u64,
+    ) -> Result<(Staged, Slot<'a>)> {
+        if let Some(error) = guard.refused(self) {
+            return Err(error);
+        }
+        let index = id.counter() as usize;
+        let log = guard.logs[index];
+        if log.epoch != epoch {
+            return Err(Error::Fenced { epoch: log.epoch });
+        }
+        if self.log_bytes_max != 0 && log.unacked + bytes as u64 > self.log_bytes_max.max(bytes as u64) {
+            return Err(Error::Busy);
+        }
+        let slot = loop {
+            let new_run = guard.logs[index].run_seq != guard.seq();
+            let runs = guard.runs.len() + usize::from(new_run);
+            let room = if runs > RUNS_MAX {
+                Err(NoRoom::BatchFull)
+            } else {
+                guard.reserve(BATCH_FRONT_BYTES, bytes, trailer_bytes(runs))
+            };
+            match room {
+                Ok(slot) => break slot,
+                Err(NoRoom::BatchFull) => {
+                    if !close_open(guard) {
+                        return Err(Error::Busy);
+                    }
+                }
+                Err(NoRoom::RingFull) => return Err(Error::Busy),
+                Err(NoRoom::TooLarge) => {
+                    let max = self.ring.batch_max();
+                    return Err(Error::Invalid(format!(
+                        "{bytes} bytes with their headers do not fit one batch of {max} bytes"
+                    )));
+                }
+            }
+        };
+        let seq = guard.seq();
+        let state = &mut **guard;
+        if state.records == 0 {
+            state.time_us = now;
+        }
+        let log = &mut state.logs[index];
+        if log.run_seq != seq {
+            log.run_seq = seq;
+            log.run = state.runs.len() as u32;
+            let first_lsn = Lsn(log.next_lsn);
+            state.runs.push(Run { log: id, epoch, first_lsn, count: 0, bytes: 0 });
+        }
+        let run = &mut state.runs[log.run as usize];
+        run.count += count as u32;
+        run.bytes += bytes as u32;
+        state.records += count as u32;
+        let time_us = state.time_us.max(log.last_time_us);
+        let staged = Staged { seq, epoch, first: Lsn(log.next_lsn), time_us };
+        log.next_lsn += count as u64;
+        log.last_time_us = time_us;
+        if self.log_bytes_max != 0 {
+            log.unacked += bytes as u64;
+        }
+        Ok((staged, slot))
+    }
+
+    fn wake_shard(&self, last_of_closed: bool, open_bytes: usize) {
+        fence(Ordering::SeqCst);
+        let parked = self.parked.load(Ordering::Relaxed);
+        let must = match parked {
+            PARKED_IDLE => true,
+            PARKED_BUSY => last_of_closed || open_bytes >= self.pipeline_min,
+            _ => false,
+        };
+        if must && self.parked.swap(AWAKE, Ordering::AcqRel) != AWAKE {
+            self.ring_bell();
+        }
+    }
+
+    /// Joins the queue for room.
+    pub(crate) fn join_queue(&self, wait: &Arc<RoomWait>) {
+        self.ring.lock().waiting.push_back(Arc::clone(wait));
+    }
+
+    /// Leaves the queue; the next in line gets its chance.
+    pub(crate) fn leave_queue(&self, wait: &Arc<RoomWait>) {
+        let mut guard = self.ring.lock();
+        let Some(at) = guard.waiting.iter().position(|w| Arc::ptr_eq(w, wait)) else { return };
+        guard.waiting.remove(at);
+        let next = guard.waiting.front().map(Arc::clone);
+        drop(guard);
+        if let (0, Some(next)) = (at, next) {
+            next.wake();
+        }
+    }
+
+    /// How batch `seq` ended: `None` while it is open.
+    pub(crate) fn outcome(&self, seq: u64) -> Option<Result<(), Arc<Cause>>> {
+        if self.acked.load(Ordering::Acquire) >= seq {
+            return Some(Ok(()));
+        }
+        if self.failed.load(Ordering::Acquire) <= seq {
+            return Some(Err(self.first_cause()));
+        }
+        None
+    }
+
+    /// The last batch that was acked.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
+    }
+
+    /// The first failure of a halted shard.
+    pub(crate) fn halted(&self) -> Option<Arc<Cause>> {
+        (self.failed.load(Ordering::Acquire) != u64::MAX).then(|| self.first_cause())
+    }
+
+    fn first_cause(&self) -> Arc<Cause> {
+        self.cause.get().map_or_else(
+            || {
+                let error = std::io::ErrorKind::Other.into();
+                Arc::new(Cause { doing: "closing the engine".into(), error })
+            },
+            Arc::clone,
+        )
+    }
+
+    /// Sleeps until batch `seq` has ended, or `limit` is over (then `None`).
+    pub(crate) fn sleep(&self, seq: u64, limit: Option<Duration>) -> Option<Result<(), Arc<Cause>>> {
+        self.word(seq).sleep(&*self.clock, limit, || self.outcome(seq))
+    }
+
+    /// Has `waker` woken when batch `seq` ends. False when it has ended already.
+    pub(crate) fn register(&self, seq: u64, waker: &Waker) -> bool {
+        self.word(seq).register(waker);
+        self.outcome(seq).is_none()
+    }
+
+    fn word(&self, seq: u64) -> &WaitWord {
+        &self.words[seq as usize % WORDS]
+    }
+
+    // ── the shard ──
+
+    /// What the shard should write next: a batch that callers closed, or the open one when it is
+    /// worth a write of its own. `busy` = writes are in flight.
+    pub(crate) fn take(&self, busy: bool) -> Option<Closed> {
+        let mut guard = self.ring.lock();
+        if guard.closed.is_empty() {
+            let bytes = guard.open_bytes();
+            if bytes == 0 || (busy && bytes < self.pipeline_min) {
+                return None;
+            }
+            close_open(&mut guard);
+        }
+        guard.closed.pop_front()
+    }
+
+    /// Closes an empty batch, to be written as a mark; `None` when something is staged.
+    pub(crate) fn take_mark(&self) -> Option<Closed> {
+        let mut guard = self.ring.lock();
+        if guard.open_bytes() != 0 || !guard.closed.is_empty() {
+            return None;
+        }
+        let staged = guard.close(BATCH_FRONT_BYTES, 0)?;
+        let time_us = self.clock.wall_us();
+        Some(Closed { staged, runs: guard.fresh_runs(), records: 0, time_us })
+    }
+
+    /// Whether anything waits to be written.
+    pub(crate) fn has_work(&self, busy: bool) -> bool {
+        let guard = self.ring.lock();
+        let bytes = guard.open_bytes();
+        !guard.closed.is_empty() || (bytes != 0 && (!busy || bytes >= self.pipeline_min))
+    }
+
+    /// Declares that the shard is about to park. It must look at `has_work` once more after this.
+    pub(crate) fn park(&self, busy: bool) {
+        let state = if busy { PARKED_BUSY } else { PARKED_IDLE };
+        self.parked.store(state, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.parked.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Gives the vector of a batch that was written back for reuse; frees its logs' budgets.
+    pub(crate) fn recycle(&self, mut runs: Vec<Run>) {
+        let mut guard = self.ring.lock();
+        if self.log_bytes_max != 0 {
+            for run in &runs {
+                let log = &mut guard.logs[run.log.counter() as usize];
+                log.unacked = log.unacked.saturating_sub(u64::from(run.bytes));
+            }
+        }
+        runs.clear();
+        if guard.spare_runs.len() < SPARE_RUNS {
+            guard.spare_runs.push(runs);
+        }
+    }
+
+    /// Acks every batch up to `seq` and wakes who waits for them.
+    pub(crate) fn ack(&self, from: u64, seq: u64, scratch: &mut Vec<Waker>) {
+        self.acked.store(seq, Ordering::SeqCst);
+        let span = (seq - from).min(WORDS as u64);
+        for s in seq - span + 1..=seq {
+            self.word(s).notify(scratch);
+        }
+        let next = self.ring.lock().waiting.front().map(Arc::clone);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+
+    /// The shard has failed: batches from `from` on are unknown, nothing is staged any more.
+    pub(crate) fn fail(&self, from: u64, cause: Arc<Cause>) {
+        let _ = self.cause.set(cause);
+        self.stop(Refuse::Halted, from);
+    }
+
+    /// No segment has room and none can be made: appends are refused until one has.
+    pub(crate) fn set_no_space(&self, full: bool) {
+        let mut guard = self.ring.lock();
+        if full {
+            guard.refuse.get_or_insert(Refuse::NoSpace);
+        } else if guard.refuse == Some(Refuse::NoSpace) {
+            guard.refuse = None;
+        }
+        drop(guard);
+        if full {
+            self.wake_queue();
+        }
+    }
+
+    /// The engine closes: nothing is staged any more.
+    pub(crate) fn close(&self) {
+        self.ring.lock().refuse_for_good(Refuse::Closed);
+        self.wake_queue();
+    }
+
+    /// The last word of a shard that ends: whatever is not acked never will be.
+    pub(crate) fn finish(&self) {
+        self.stop(Refuse::Closed, self.acked() + 1);
+    }
+
+    fn stop(&self, why: Refuse, from: u64) {
+        self.ring.lock().refuse_for_good(why);
+        self.failed.fetch_min(from, Ordering::SeqCst);
+        let mut scratch = Vec::new();
+        for seq in 0..WORDS as u64 {
+            self.word(seq).notify(&mut scratch);
+        }
+        self.wake_queue();
+    }
+
+    fn wake_queue(&self) {
+        let waiting: Vec<_> = self.ring.lock().waiting.iter().map(Arc::clone).collect();
+        waiting.iter().for_each(|w| w.wake());
+    }
+
+    /// The bytes of batch `seq`, when they are still in memory.
+    pub(crate) fn pin(&self, seq: u64) -> Option<crate::io::buf::Pinned> {
+        self.ring.pin(seq)
+    }
+}
+
+impl Staging {
+    fn refused(&self, intake: &Intake) -> Option<Error> {
+        Some(match self.refuse? {
+            Refuse::NoSpace => Error::NoSpace("no segment can be prepared".into()),
+            Refuse::Halted => Error::Halted { cause: intake.first_cause() },
+            Refuse::Closed => Error::Closed,
+        })
+    }
+
+    /// The first final reason stays.
+    fn refuse_for_good(&mut self, why: Refuse) {
+        if !matches!(self.refuse, Some(Refuse::Halted | Refuse::Closed)) {
+            self.refuse = Some(why);
+        }
+    }
+
+    fn fresh_runs(&mut self) -> Vec<Run> {
+        self.spare_runs.pop().unwrap_or_default()
+    }
+}
+
+impl RoomWait {
+    pub(crate) fn set(&self, waker: &Waker) {
+        let old = self.waker.lock().replace(waker.clone());
+        drop(old);
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Closes the open batch into the queue; false when the queue cannot take it.
+fn close_open(guard: &mut StageGuard<'_, Staging>) -> bool {
+    if guard.open_bytes() == 0 || guard.closed.len() == guard.closed.capacity() {
+        return false;
+    }
+    let trailer = trailer_bytes(guard.runs.len());
+    let Some(staged) = guard.close(BATCH_FRONT_BYTES, trailer) else { return false };
+    let fresh = guard.fresh_runs();
+    let state = &mut **guard;
+    let runs = std::mem::replace(&mut state.runs, fresh);
+    let records = std::mem::take(&mut state.records);
+    let time_us = state.time_us;
+    state.closed.push_back(Closed { staged, runs, records, time_us });
+    true
+}
+
+/// Bytes that the run table takes behind the records; none while it fits behind the header.
+pub(crate) fn trailer_bytes(runs: usize) -> usize {
+    if runs <= RUNS_INLINE_MAX { 0 } else { RUN_TABLE_HEADER_BYTES + runs * RUN_BYTES }
+}
+
+fn framed((properties, payload): (usize, usize)) -> usize {
+    (RECORD_HEADER_BYTES + properties + payload).next_multiple_of(8)
+}
+
+fn fill<R: Records>(mut out: &mut [u8], log: LogId, staged: &Staged, source: &R) {
+    for index in 0..source.count() {
+        let part = source.part(index);
+        let header = RecordHeader {
+            log,
+            lsn: Lsn(staged.first.0 + index as u64),
+            epoch: staged.epoch,
+            time_us: staged.time_us,
+            kind: RecordKind::Data,
+            flags: 0,
+            properties_bytes: part.properties.len() as u16,
+            payload_bytes: part.payload.len() as u32,
+            body_crc: part.crc,
+            producer: None,
+        };
+        header.encode(out);
+        let (head, body) = (RECORD_HEADER_BYTES, part.properties.len());
+        out[head..head + body].copy_from_slice(part.properties);
+        let at = head + body;
+        let end = at + part.payload.len();
+        out[at..end].copy_from_slice(part.payload);
+        let framed = end.next_multiple_of(8);
+        out[end..framed].fill(0);
+        out = &mut out[framed..];
+    }
+}
+
+impl Staged {
+    /// The position of the first record.
+    pub(crate) fn position(&self) -> Position {
+        Position { epoch: self.epoch, lsn: self.first }
+    }
+}

@@ -1,0 +1,201 @@
+//! A log: taking its next epoch, reading it, telling about it.
+//!
+//! Invariants: an epoch is durable before its writer is handed out, so that (epoch, LSN) never names
+//! two records, whatever a crash takes.
+//!
+//! Not here: appending (`writer`), the cursor (`reader`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::catchup::Source;
+use crate::damage;
+use crate::driver;
+use crate::engine::{Inner, LogInfo, change};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Edit, LogSettings};
+use crate::index::Which;
+use crate::lsn::{LogId, Lsn, Position};
+use crate::reader::{From, Reader};
+use crate::writer::Writer;
+
+/// A handle on one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+    id: LogId,
+    name: Arc<str>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Log({:?}, {})", self.name, self.id)
+    }
+}
+
+impl Log {
+    pub(crate) fn new(inner: Arc<Inner>, id: LogId, name: Arc<str>) -> Self {
+        Self { inner, id, name }
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The log's id.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Opens a writer: takes the log's next epoch and fences every older writer. Returns when the
+    /// epoch is durable and all that was staged before is durable or failed.
+    ///
+    /// # Errors
+    /// `Corrupt` when damage leaves the log's tail unknown (salvage first); `Halted`, `Closed`,
+    /// `Undriven` as the shard is; `Invalid` in a read-only engine.
+    pub fn writer(&self) -> Result<Writer> {
+        let port = self.inner.port(self.id.shard())?;
+        let open_end = port.view.lock().log(self.id).and_then(|log| {
+            log.damages.iter().find(|d| d.last_lsn.is_none()).map(damage::describe)
+        });
+        if let Some(damage) = open_end {
+            return Err(Error::Corrupt(Box::new(damage)));
+        }
+        let (epoch, first_lsn, before) = port.intake.fence(self.id.counter() as usize);
+        let intake = &port.intake;
+        let outcome = match intake.driven {
+            None => intake.sleep(before, None),
+            Some(limit) => driver::drive_until(intake, || intake.outcome(before))
+                .or_else(|| intake.sleep(before, Some(limit))),
+        };
+        match outcome {
+            Some(Ok(())) => {}
+            Some(Err(cause)) => return Err(Error::Halted { cause }),
+            None => return Err(Error::Undriven),
+        }
+        change(port, vec![Edit::Epoch { log: self.id, epoch, first_lsn }])?;
+        if let Some(log) = port.view.lock().log_mut(self.id) {
+            log.epoch = log.epoch.max(epoch);
+        }
+        let first = Position { epoch, lsn: first_lsn };
+        let record_bytes_max = self.inner.facts.record_bytes_max as usize;
+        Ok(Writer::new(Arc::clone(port), self.id, first, record_bytes_max))
+    }
+
+    /// Reads from anywhere; ends at the durable end unless it is made to [`follow`](Reader::follow).
+    ///
+    /// # Errors
+    /// `Trimmed` and `Unwritten` when there is nothing at the place asked for.
+    pub fn reader(&self, from: From) -> Result<Reader> {
+        let source = self.inner.source(self.id.shard());
+        let (start, next) = {
+            let view = source.view.lock();
+            let log = view.log(self.id).ok_or_else(|| Error::NoSuchLog(self.name.to_string()))?;
+            (log.start, log.next)
+        };
+        let mut not_before_us = 0;
+        let mut expect = None;
+        let at = match from {
+            From::Start => start,
+            From::Tail => next,
+            From::Lsn(lsn) => lsn,
+            From::At(position) => {
+                expect = Some((position, false));
+                position.lsn
+            }
+            From::After(position) => {
+                expect = Some((position, true));
+                position.lsn
+            }
+            From::Time(time_us) => {
+                not_before_us = time_us;
+                self.before_time(&source, time_us)?.max(start)
+            }
+        };
+        if at < start {
+            return Err(Error::Trimmed { start });
+        }
+        if at > next || (expect.is_some() && at == next) {
+            return Err(Error::Unwritten { tail: next });
+        }
+        let reads = Arc::clone(&self.inner.reads);
+        Ok(Reader::new(source, reads, self.id, at, not_before_us, expect))
+    }
+
+    /// An LSN at or before the first record that is not older than `time_us`.
+    fn before_time(&self, source: &Source, time_us: u64) -> Result<Lsn> {
+        let (mut link, mut found) = {
+            let view = source.view.lock();
+            let log = view.log(self.id);
+            let (start, next) = log.map_or((Lsn(0), Lsn(0)), |log| (log.start, log.next));
+            let mut found = next;
+            for seen in view.segments.values().rev() {
+                let Some(live) = &seen.live else { continue };
+                match live.lsn_before_time(self.id, time_us) {
+                    Some(Some(lsn)) => found = lsn,
+                    Some(None) => return Ok(found),
+                    None => {}
+                }
+            }
+            (log.and_then(|log| log.chain.last()), found.max(start))
+        };
+        while let Some(at) = link {
+            let file = source.view.lock().segments.get(&at.segment).map(|seen| seen.file);
+            let Some(file) = file else { break };
+            let which = Which { shard: source.view.shard, segment: at.segment, file };
+            let Some(entry) = source.indexes.find(which, self.id)? else { break };
+            if entry.last_time_us < time_us {
+                break;
+            }
+            let before = |p: &crate::format::index::Posting| p.time_us < time_us;
+            let posting = source.indexes.posting(which, &entry, before)?;
+            found = posting.map_or(entry.first_lsn, |posting| posting.lsn);
+            if entry.first_time_us < time_us {
+                break;
+            }
+            link = entry.prev;
+        }
+        Ok(found)
+    }
+
+    /// The log's facts as they are now.
+    ///
+    /// # Errors
+    /// `NoSuchLog` when it is gone.
+    pub fn info(&self) -> Result<LogInfo> {
+        let catalog = self.inner.catalog.read();
+        let entry = catalog.get(self.id);
+        let info = entry.and_then(|entry| self.inner.info(entry));
+        info.ok_or_else(|| Error::NoSuchLog(self.name.to_string()))
+    }
+
+    /// The first LSN kept.
+    ///
+    /// # Errors
+    /// As [`info`](Self::info).
+    pub fn start(&self) -> Result<Lsn> {
+        Ok(self.info()?.start)
+    }
+
+    /// The durable end: every LSN below it is durable (from the start on).
+    ///
+    /// # Errors
+    /// As [`info`](Self::info).
+    pub fn durable(&self) -> Result<Lsn> {
+        Ok(self.info()?.durable)
+    }
+
+    /// Changes the log's settings, durably.
+    ///
+    /// # Errors
+    /// As the shard says; `Invalid` in a read-only engine.
+    pub fn set(&self, settings: LogSettings) -> Result<()> {
+        let port = self.inner.port(self.id.shard())?;
+        change(port, vec![Edit::Settings { log: self.id, settings }])?;
+        self.inner.catalog.write().set(self.id, settings);
+        Ok(())
+    }
+}

@@ -1,0 +1,686 @@
+//! The manifest: the only source of truth about what exists in a shard, and its durable home.
+//!
+//! Invariants:
+//! - The state is the fold of a snapshot and the edits behind it, nothing else; a snapshot is the
+//!   edits that rebuild the state.
+//! - Every frame goes to both copies of a slot, and counts once both have it durably. A snapshot goes
+//!   to the slot that is not in force, so the one in force stays whole until the new one is durable.
+//! - Slots are prewritten and never renamed; the slot not in force is grown before a snapshot needs it.
+//!
+//! Crash story: a frame reaches one copy and not the other. It was never acted upon as durable, and
+//! replay takes it from the copy that has it: an edit may be found that nobody was told of, never the
+//! reverse. The snapshot that ends recovery makes both copies equal again.
+//!
+//! Not here: what edits mean to others (`shard`, `recover`), the bytes (`format::manifest`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::error::{Error, Result};
+use crate::format::manifest::{
+    DamageFacts, DirectoryFacts, Edit, Frame, FrameHeader, LogFacts, SNAPSHOT,
+};
+use crate::format::{Flaw, UNIT_MIN};
+use crate::io::buf::{AlignedBuf, IoBuf};
+use crate::io::{Disk, File, Mode, Op, Storage};
+use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::names;
+
+/// Bytes of a fresh slot file.
+pub(crate) const SLOT_BYTES: u64 = 256 << 10;
+
+/// Edits of one frame, at most; the rest waits for the next.
+const FRAME_EDITS_MAX: usize = 8192;
+
+/// Epochs of a log that are remembered; the older half is dropped beyond it.
+const EPOCHS_MAX: usize = 16;
+
+/// A segment as the manifest knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub file: u64,
+    pub nonce: u64,
+    pub bytes: u64,
+    pub term: u32,
+    pub sealed: Option<SealedFacts>,
+}
+
+/// What is known of a sealed segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SealedFacts {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub end_offset: u64,
+    pub last_crc: u32,
+    pub records: u64,
+    pub first_time_us: u64,
+    pub last_time_us: u64,
+    pub index_bytes: u64,
+    pub index_crc: u32,
+}
+
+/// What exists in a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub facts: DirectoryFacts,
+    pub term: u32,
+    /// Where the term began: the last batch kept of older terms, and its header's CRC.
+    pub cut_seq: u64,
+    pub cut_crc: u32,
+    pub logs: BTreeMap<LogId, LogFacts>,
+    pub next_log: u64,
+    pub segments: BTreeMap<SegmentId, SegmentFacts>,
+    pub damages: Vec<DamageFacts>,
+    /// The last batch, when the shard was closed in order and nothing was written since.
+    pub closed: Option<u64>,
+    /// Logs' tails and chains hold everything up to this batch.
+    pub checkpoint: u64,
+    /// The newest segment that was sealed when the last snapshot was taken: the chains of logs in the
+    /// snapshot go up to it, later seals are adopted from their indexes. Derived, not stored.
+    pub chained: SegmentId,
+    /// Entries of newer writers that may be carried along unread.
+    pub unknown: Vec<Edit>,
+}
+
+impl State {
+    pub(crate) fn apply(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Directory(facts) => self.facts = *facts,
+            Edit::Log(facts) => {
+                self.next_log = self.next_log.max(facts.id.counter() + 1);
+                self.logs.insert(facts.id, facts.clone());
+            }
+            Edit::Epoch { log, epoch, first_lsn } => {
+                if let Some(facts) = self.logs.get_mut(log) {
+                    note_epoch(facts, *epoch, *first_lsn);
+                }
+            }
+            Edit::Settings { log, settings } => {
+                if let Some(facts) = self.logs.get_mut(log) {
+                    facts.settings = *settings;
+                }
+            }
+            Edit::Start { log, start } => {
+                if let Some(facts) = self.logs.get_mut(log) {
+                    facts.start = facts.start.max(*start);
+                }
+            }
+            Edit::Deleted { log } => {
+                self.logs.remove(log);
+            }
+            Edit::NextLog { counter } => self.next_log = self.next_log.max(*counter),
+            Edit::Retired { segment } => {
+                self.segments.remove(segment);
+            }
+            Edit::Term { term, cut_seq, cut_crc } => {
+                (self.term, self.cut_seq, self.cut_crc) = (*term, *cut_seq, *cut_crc);
+                self.closed = None;
+            }
+            Edit::Closed { last_seq } => self.closed = Some(*last_seq),
+            Edit::Checkpoint { seq } => self.checkpoint = *seq,
+            Edit::Damage(facts) => self.apply_damage(*facts),
+            Edit::Unknown { .. } => self.unknown.push(edit.clone()),
+            Edit::Spare { .. } | Edit::Sealed { .. } => self.apply_segment(edit),
+            Edit::Tiered { .. } | Edit::Cursor { .. } => {}
+        }
+    }
+
+    fn apply_segment(&mut self, edit: &Edit) {
+        match *edit {
+            Edit::Spare { segment, file, nonce, bytes, term } => {
+                let facts = SegmentFacts { file, nonce, bytes, term, sealed: None };
+                self.segments.insert(segment, facts);
+            }
+            Edit::Sealed {
+                segment,
+                first_seq,
+                last_seq,
+                end_offset,
+                last_crc,
+                records,
+                first_time_us,
+                last_time_us,
+                index_bytes,
+                index_crc,
+            } => {
+                if let Some(facts) = self.segments.get_mut(&segment) {
+                    facts.sealed = Some(SealedFacts {
+                        first_seq,
+                        last_seq,
+                        end_offset,
+                        last_crc,
+                        records,
+                        first_time_us,
+                        last_time_us,
+                        index_bytes,
+                        index_crc,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_damage(&mut self, facts: DamageFacts) {
+        let same = |d: &&mut DamageFacts| {
+            (d.log, d.first_lsn, d.segment) == (facts.log, facts.first_lsn, facts.segment)
+        };
+        match self.damages.iter_mut().find(same) {
+            Some(known) => *known = facts,
+            None => self.damages.push(facts),
+        }
+    }
+
+    /// The edits that rebuild this state.
+    pub(crate) fn snapshot(&self) -> Vec<Edit> {
+        let mut edits = vec![
+            Edit::Directory(self.facts),
+            Edit::Term { term: self.term, cut_seq: self.cut_seq, cut_crc: self.cut_crc },
+            Edit::NextLog { counter: self.next_log },
+            Edit::Checkpoint { seq: self.checkpoint },
+        ];
+        edits.extend(self.closed.map(|last_seq| Edit::Closed { last_seq }));
+        for (id, facts) in &self.segments {
+            let SegmentFacts { file, nonce, bytes, term, sealed } = *facts;
+            edits.push(Edit::Spare { segment: *id, file, nonce, bytes, term });
+            edits.extend(sealed.map(|s| s.edit(*id)));
+        }
+        edits.extend(self.logs.values().cloned().map(Edit::Log));
+        edits.extend(self.damages.iter().copied().map(Edit::Damage));
+        edits.extend(self.unknown.iter().cloned());
+        edits
+    }
+
+    fn newest_sealed(&self) -> SegmentId {
+        let sealed = self.segments.iter().rev().find(|(_, facts)| facts.sealed.is_some());
+        sealed.map_or(SegmentId(0), |(id, _)| *id)
+    }
+
+    /// The next number for a segment.
+    pub(crate) fn next_segment(&self) -> SegmentId {
+        SegmentId(self.segments.last_key_value().map_or(1, |(id, _)| id.0 + 1))
+    }
+}
+
+impl SealedFacts {
+    /// The edit that says so.
+    pub(crate) fn edit(&self, segment: SegmentId) -> Edit {
+        Edit::Sealed {
+            segment,
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            end_offset: self.end_offset,
+            last_crc: self.last_crc,
+            records: self.records,
+            first_time_us: self.first_time_us,
+            last_time_us: self.last_time_us,
+            index_bytes: self.index_bytes,
+            index_crc: self.index_crc,
+        }
+    }
+}
+
+fn note_epoch(facts: &mut LogFacts, epoch: Epoch, first_lsn: Lsn) {
+    if epoch <= facts.tail_epoch && !facts.epochs.is_empty() {
+        return;
+    }
+    facts.tail_epoch = facts.tail_epoch.max(epoch);
+    // An epoch that wrote nothing is forgotten when the next begins at the same place.
+    if facts.epochs.last().is_some_and(|(_, lsn)| *lsn == first_lsn) {
+        facts.epochs.pop();
+    }
+    facts.epochs.push((epoch, first_lsn));
+    if facts.epochs.len() > EPOCHS_MAX {
+        facts.epochs.drain(..EPOCHS_MAX / 2);
+    }
+}
+
+/// Where the next frame goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    pub slot: usize,
+    pub offset: u64,
+    /// Sequence and header CRC of the last durable frame.
+    pub seq: u64,
+    pub crc: u32,
+}
+
+/// A manifest as it was read: the state, and how it got there.
+pub(crate) struct Loaded {
+    pub state: State,
+    pub cursor: Cursor,
+    /// The shard's durable batch sequence that the manifest itself claims.
+    pub durable: u64,
+    /// What was wrong in one copy and right in the other.
+    pub repaired: Vec<String>,
+}
+
+type SlotFrames = BTreeMap<u64, (Frame, u64, u32)>;
+
+/// Reads both copies of both slots. `Ok(None)`: no slot holds a snapshot (never finished creating).
+///
+/// # Errors
+/// `Unsupported` for a newer version, `NotOurs` for damage that the other copy does not mend.
+pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loaded>> {
+    let mut slots: Vec<SlotFrames> = vec![SlotFrames::new(); names::MANIFEST_SLOTS];
+    let mut repaired = Vec::new();
+    for slot in 0..names::MANIFEST_SLOTS {
+        for copy in 0..names::MANIFEST_COPIES {
+            let name = names::manifest(shard, copy, slot);
+            let Some(bytes) = read_file(storage, &name)? else { continue };
+            read_slot(&name, &bytes, &mut slots[slot], &mut repaired)?;
+        }
+    }
+    let newest = |frames: &SlotFrames| {
+        frames.values().rev().find(|(f, _, _)| f.flags & SNAPSHOT != 0).map(|(f, _, _)| f.seq)
+    };
+    let Some((slot, base)) = (0..slots.len())
+        .filter_map(|slot| Some((slot, newest(&slots[slot])?)))
+        .max_by_key(|(_, seq)| *seq)
+    else {
+        return Ok(None);
+    };
+    let frames = &slots[slot];
+    let mut state = State::default();
+    let mut cursor = Cursor { slot, offset: 0, seq: base - 1, crc: 0 };
+    let mut durable = 0;
+    for (seq, (frame, bytes, crc)) in frames.range(base..) {
+        let chained = *seq == base || frame.prev_crc == cursor.crc;
+        if *seq != cursor.seq + 1 || !chained {
+            let what = format!(
+                "manifest of shard {shard}: edit {} is missing in both copies, edit {seq} is there",
+                cursor.seq + 1
+            );
+            return Err(Error::NotOurs(what));
+        }
+        frame.edits.iter().for_each(|edit| state.apply(edit));
+        if *seq == base {
+            state.chained = state.newest_sealed();
+        }
+        cursor = Cursor { slot, offset: cursor.offset + bytes, seq: *seq, crc: *crc };
+        durable = durable.max(frame.durable);
+    }
+    Ok(Some(Loaded { state, cursor, durable, repaired }))
+}
+
+/// Collects the frames of one copy of a slot, walking from its front; behind a damaged frame it
+/// goes on unit by unit, as the other copy may have what is damaged here.
+fn read_slot(
+    name: &str,
+    bytes: &[u8],
+    frames: &mut SlotFrames,
+    repaired: &mut Vec<String>,
+) -> Result<()> {
+    let mut at = 0;
+    let mut last = 0;
+    while at + UNIT_MIN <= bytes.len() {
+        match Frame::decode(&bytes[at..]) {
+            Ok((frame, padded, crc)) => {
+                if frame.seq < last {
+                    break; // left over from the slot's former life
+                }
+                last = frame.seq;
+                frames.entry(frame.seq).or_insert((frame, padded as u64, crc));
+                at += padded;
+            }
+            Err(flaw) if flaw.is_unsupported() => return Err(Error::flaw(name, &flaw)),
+            Err(flaw) => {
+                if flaw != Flaw::Magic {
+                    repaired.push(format!("{name} at offset {at}: {flaw}"));
+                }
+                at += FrameHeader::decode(&bytes[at..])
+                    .map_or(UNIT_MIN, |(header, _)| header.padded_bytes().max(UNIT_MIN));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>> {
+    let doing = || format!("reading {name}");
+    let (file, len) = match storage.open(name, Mode::Read) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(doing(), e)),
+    };
+    let mut out = Vec::with_capacity(len as usize);
+    let mut buf = AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
+    while (out.len() as u64) < len {
+        let want = buf.len();
+        let got = storage
+            .read_at(&file, out.len() as u64, &mut buf, want)
+            .map_err(|e| Error::io(doing(), e))?;
+        if got == 0 {
+            break;
+        }
+        out.extend_from_slice(&buf[..got]);
+    }
+    Ok(Some(out))
+}
+
+/// Writes a snapshot of `state` into the slot not in force, both copies, creating and growing the
+/// files as needed: how creation and recovery end. Blocking.
+pub(crate) fn write_snapshot(
+    storage: &dyn Storage,
+    shard: ShardId,
+    state: &State,
+    durable: u64,
+    from: Cursor,
+) -> Result<Cursor> {
+    let seq = from.seq + 1;
+    let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
+    let (bytes, crc) = frame(state, shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
+    let mut created = false;
+    for copy in 0..names::MANIFEST_COPIES {
+        let name = names::manifest(shard, copy, slot);
+        let doing = |e| Error::io(format!("writing {name}"), e);
+        let (file, len) = match storage.open(&name, Mode::Write) {
+            Ok(opened) => opened,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                created = true;
+                (storage.create(&name).map_err(doing)?, 0)
+            }
+            Err(e) => return Err(doing(e)),
+        };
+        let want = slot_bytes(bytes.len());
+        if len < want {
+            zero_fill(storage, &file, len, want).map_err(doing)?;
+        }
+        let buf = aligned(&bytes).map_err(doing)?;
+        storage.write_at(&file, 0, &buf, bytes.len(), true).map_err(doing)?;
+        storage.sync(&file).map_err(doing)?;
+    }
+    if created {
+        storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
+    }
+    Ok(Cursor { slot, offset: bytes.len() as u64, seq, crc })
+}
+
+/// A slot holds a snapshot twice over, and edits behind it.
+fn slot_bytes(snapshot: usize) -> u64 {
+    SLOT_BYTES.max(2 * snapshot as u64).next_multiple_of(64 << 10)
+}
+
+fn zero_fill(storage: &dyn Storage, file: &File, from: u64, to: u64) -> std::io::Result<()> {
+    let zeros = AlignedBuf::zeroed(1 << 18)?;
+    let mut at = from / UNIT_MIN as u64 * UNIT_MIN as u64;
+    while at < to {
+        let len = ((to - at) as usize).min(zeros.len());
+        storage.write_at(file, at, &zeros, len, false)?;
+        at += len as u64;
+    }
+    storage.sync(file)
+}
+
+fn aligned(bytes: &[u8]) -> std::io::Result<AlignedBuf> {
+    let mut buf = AlignedBuf::zeroed(bytes.len())?;
+    buf[..bytes.len()].copy_from_slice(bytes);
+    Ok(buf)
+}
+
+fn frame(
+    state: &State,
+    shard: ShardId,
+    flags: u16,
+    seq: u64,
+    durable: u64,
+    prev_crc: u32,
+    edits: Vec<Edit>,
+) -> Result<(Vec<u8>, u32)> {
+    let frame = Frame {
+        flags,
+        directory: state.facts.directory,
+        lineage: state.facts.lineage,
+        shard,
+        term: state.term,
+        seq,
+        durable,
+        time_us: 0,
+        prev_crc,
+        edits,
+    };
+    let unit = (state.facts.unit as usize).max(UNIT_MIN);
+    frame.encode(unit).map_err(|flaw| Error::flaw("manifest frame", &flaw))
+}
+
+/// The manifest of a running shard: takes edits, makes them durable one frame at a time.
+pub(crate) struct Manifest {
+    shard: ShardId,
+    /// As of the last *durable* frame.
+    pub state: State,
+    cursor: Cursor,
+    files: [[File; names::MANIFEST_SLOTS]; names::MANIFEST_COPIES],
+    lengths: [u64; names::MANIFEST_SLOTS],
+    /// Edits not yet sent, oldest first, and how many edits came before each.
+    queue: VecDeque<Edit>,
+    /// Edits ever queued and ever made durable: an edit is durable once `durable_edits` reaches the
+    /// number it got when it was queued.
+    queued: u64,
+    pub durable_edits: u64,
+    flight: Option<Flight>,
+}
+
+/// What is under way.
+struct Flight {
+    left: usize,
+    step: Step,
+}
+
+enum Step {
+    /// The other slot is being prewritten up to here; then the snapshot follows.
+    Grow { to: u64 },
+    /// The grown slot is being synced.
+    GrowSync { to: u64 },
+    Frame { edits: Vec<Edit>, next: Cursor },
+}
+
+impl Manifest {
+    /// Takes over from recovery.
+    pub(crate) fn new(storage: &dyn Storage, shard: ShardId, state: State, cursor: Cursor) -> Result<Self> {
+        let mut lengths = [0u64; names::MANIFEST_SLOTS];
+        let mut open = |copy: usize, slot: usize| -> Result<File> {
+            let name = names::manifest(shard, copy, slot);
+            let doing = |e| Error::io(format!("opening {name}"), e);
+            let (file, len) = match storage.open(&name, Mode::Write) {
+                Ok(opened) => opened,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    (storage.create(&name).map_err(doing)?, 0)
+                }
+                Err(e) => return Err(doing(e)),
+            };
+            if len < SLOT_BYTES {
+                zero_fill(storage, &file, len, SLOT_BYTES).map_err(doing)?;
+            }
+            let len = len.max(SLOT_BYTES);
+            lengths[slot] = if copy == 0 { len } else { lengths[slot].min(len) };
+            Ok(file)
+        };
+        let files =
+            [[open(0, 0)?, open(0, 1)?], [open(1, 0)?, open(1, 1)?]];
+        storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
+        Ok(Self {
+            shard,
+            state,
+            cursor,
+            files,
+            lengths,
+            queue: VecDeque::new(),
+            queued: 0,
+            durable_edits: 0,
+            flight: None,
+        })
+    }
+
+    /// Sequence of the last durable frame.
+    pub(crate) fn seq(&self) -> u64 {
+        self.cursor.seq
+    }
+
+    /// Queues an edit; it is durable once `durable_edits` reaches the number given back.
+    pub(crate) fn push(&mut self, edit: Edit) -> u64 {
+        self.queue.push_back(edit);
+        self.queued += 1;
+        self.queued
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.flight.is_none() && self.queue.is_empty()
+    }
+
+    /// Starts the next write if there is something to say and nothing under way. `tails` brings the
+    /// logs' tails up to date when a snapshot has to be taken.
+    pub(crate) fn step(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        durable: u64,
+        tails: impl FnOnce(&mut State),
+    ) -> Result<()> {
+        if self.flight.is_some() || self.queue.is_empty() {
+            return Ok(());
+        }
+        let count = self.queue.len().min(FRAME_EDITS_MAX);
+        let edits: Vec<Edit> = self.queue.drain(..count).collect();
+        let seq = self.cursor.seq + 1;
+        let prev = self.cursor.crc;
+        let (bytes, crc) = frame(&self.state, self.shard, 0, seq, durable, prev, edits.clone())?;
+        let end = self.cursor.offset + bytes.len() as u64;
+        if end <= self.lengths[self.cursor.slot] {
+            let next = Cursor { offset: end, seq, crc, ..self.cursor };
+            let at = self.cursor.offset;
+            let step = Step::Frame { edits, next };
+            return self.write(disk, token, self.cursor.slot, at, &bytes, step);
+        }
+        let mut state = self.state.clone();
+        edits.iter().for_each(|edit| state.apply(edit));
+        tails(&mut state);
+        state.checkpoint = durable;
+        let (bytes, crc) = frame(&state, self.shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
+        let slot = 1 - self.cursor.slot;
+        let want = slot_bytes(bytes.len());
+        if want > self.lengths[slot] {
+            edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
+            let zeros = vec![0; (want - self.lengths[slot]) as usize];
+            let at = self.lengths[slot];
+            return self.write(disk, token, slot, at, &zeros, Step::Grow { to: want });
+        }
+        // The tails of a snapshot are state too: keep what we wrote.
+        self.state.checkpoint = state.checkpoint;
+        self.state.logs.clone_from(&state.logs);
+        let next = Cursor { slot, offset: bytes.len() as u64, seq, crc };
+        self.write(disk, token, slot, 0, &bytes, Step::Frame { edits, next })
+    }
+
+    fn write(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        slot: usize,
+        offset: u64,
+        bytes: &[u8],
+        step: Step,
+    ) -> Result<()> {
+        let doing = |e| Error::io("writing the manifest", e);
+        for copy in 0..names::MANIFEST_COPIES {
+            let file = self.files[copy][slot].clone();
+            let buf = IoBuf::Owned(aligned(bytes).map_err(doing)?);
+            let op = Op::Write { file, offset, buf, persist: true };
+            disk.submit(token, op).map_err(|_| doing(std::io::ErrorKind::WouldBlock.into()))?;
+        }
+        self.flight = Some(Flight { left: names::MANIFEST_COPIES, step });
+        Ok(())
+    }
+
+    /// A part of what is under way has completed. An error is the shard's end: the frame's fate is
+    /// not known.
+    pub(crate) fn complete(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        result: std::io::Result<usize>,
+    ) -> std::io::Result<()> {
+        result?;
+        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        flight.left -= 1;
+        if flight.left > 0 {
+            self.flight = Some(flight);
+            return Ok(());
+        }
+        match flight.step {
+            Step::Grow { to } => {
+                // The writes were durable, the new length is metadata: sync the files too.
+                let slot = 1 - self.cursor.slot;
+                for copy in 0..names::MANIFEST_COPIES {
+                    let file = self.files[copy][slot].clone();
+                    disk.submit(token, Op::Sync { file })
+                        .map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
+                }
+                let left = names::MANIFEST_COPIES;
+                self.flight = Some(Flight { left, step: Step::GrowSync { to } });
+            }
+            Step::GrowSync { to } => self.lengths[1 - self.cursor.slot] = to,
+            Step::Frame { edits, next } => {
+                edits.iter().for_each(|edit| self.state.apply(edit));
+                self.durable_edits += edits.len() as u64;
+                self.cursor = next;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::LogSettings;
+
+    fn some_state() -> State {
+        let mut state = State::default();
+        let shard = ShardId(3);
+        for counter in 0..5 {
+            let id = LogId::new(shard, counter);
+            state.apply(&Edit::Log(LogFacts { id, name: format!("log-{counter}"), ..Default::default() }));
+            let (epoch, first_lsn) = (Epoch(counter as u32 + 1), Lsn(counter * 10));
+            state.apply(&Edit::Epoch { log: id, epoch, first_lsn });
+        }
+        let id = LogId::new(shard, 2);
+        let settings = LogSettings { retention_secs: Some(5), ..Default::default() };
+        state.apply(&Edit::Settings { log: id, settings });
+        state.apply(&Edit::Start { log: id, start: Lsn(7) });
+        state.apply(&Edit::Deleted { log: LogId::new(shard, 4) });
+        for n in 1..4 {
+            let segment = SegmentId(n);
+            state.apply(&Edit::Spare { segment, file: n + 10, nonce: n, bytes: 1 << 20, term: 1 });
+        }
+        state.apply(&SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)));
+        state.apply(&Edit::Damage(DamageFacts { log: Some(id), first_lsn: Lsn(8), ..Default::default() }));
+        state.apply(&Edit::Term { term: 4, cut_seq: 9, cut_crc: 77 });
+        state.apply(&Edit::Checkpoint { seq: 9 });
+        state
+    }
+
+    #[test]
+    fn a_snapshot_rebuilds_the_state() {
+        let state = some_state();
+        let mut again = State::default();
+        state.snapshot().iter().for_each(|edit| again.apply(edit));
+        assert_eq!(state, again);
+    }
+
+    #[test]
+    fn log_numbers_are_not_reused_after_a_delete() {
+        assert_eq!(some_state().next_log, 5);
+        let mut again = State::default();
+        some_state().snapshot().iter().for_each(|edit| again.apply(edit));
+        assert_eq!(again.next_log, 5);
+    }
+
+    #[test]
+    fn the_history_of_epochs_is_bounded() {
+        let mut facts = LogFacts::default();
+        for n in 1..1000 {
+            note_epoch(&mut facts, Epoch(n), Lsn(u64::from(n)));
+        }
+        assert!(facts.epochs.len() <= EPOCHS_MAX);
+        assert_eq!(facts.epochs.last(), Some(&(Epoch(999), Lsn(999))));
+    }
+}

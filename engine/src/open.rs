@@ -1,0 +1,502 @@
+//! Opening a directory, step by step.
+//!
+//! The steps, and what a crash after each leaves (FORMAT.md has the tables):
+//! 1. lock → nothing; 2. create, shard 0's manifest last → a directory without it was never finished
+//!    and is made anew; 3. load the manifests; 4. recover the shards in parallel, each ended by one
+//!    snapshot; 5. remove files that the manifests do not name; 6. let shards, writers, readers in.
+//!
+//! Invariant: nothing is let in before step 4 is durable for every shard.
+//!
+//! Not here: what a shard's recovery does (`recover`), files of others (`names`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::catalog::Catalog;
+use crate::config::{Config, DurableMethod};
+use crate::driver::Driver;
+use crate::engine::{Engine, Opened, Shards};
+use crate::error::{Error, Result};
+use crate::follow;
+use crate::format::manifest::DirectoryFacts;
+use crate::format::{BatchHeader, SegmentHeader, UNIT_MIN};
+use crate::intake::{Intake, IntakeSpec, LogStage};
+use crate::io::buf::AlignedBuf;
+use crate::io::{DiskSpec, Durable, LockGuard, LockOutcome, Mode, OsOptions, OsStorage, Storage};
+use crate::io::{HostInfo, hostinfo};
+use crate::lsn::ShardId;
+use crate::manifest::{self, Cursor, Loaded, Manifest, State};
+use crate::metrics::ShardMetrics;
+use crate::names::{self, Name};
+use crate::recover::{Plan, Recovered, recover};
+use crate::segment::{Active, Segments};
+use crate::shard::{Port, Shard, ShardParts};
+use crate::view::View;
+
+/// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
+const BACKGROUND_OPS: usize = 16;
+
+/// Recovery tells how far it is this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+pub(crate) fn open(config: Config) -> Result<(Engine, Vec<Driver>)> {
+    config.validate()?;
+    let options = OsOptions {
+        backend: config.backend,
+        durable: match config.durable {
+            DurableMethod::Probe => None,
+            DurableMethod::Dsync => Some(Durable::Dsync),
+            DurableMethod::Fdatasync => Some(Durable::Fdatasync),
+        },
+        create_dir: config.create && !config.read_only,
+        read_only: config.read_only,
+        direct: config.direct,
+    };
+    let storage = OsStorage::open(&config.dir, options)
+        .map_err(|e| Error::io(format!("opening {}", config.dir.display()), e))?;
+    open_on(Arc::new(storage), config)
+}
+
+pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<(Engine, Vec<Driver>)> {
+    config.validate()?;
+    if config.read_only {
+        return Ok((open_reader(storage, &config)?, Vec::new()));
+    }
+    let files = list(&*storage)?;
+    if !files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
+        refuse_foreign(&config, &files)?;
+    }
+    let lock = take_lock(&*storage)?;
+    let mut loaded = load_all(&*storage, &files)?;
+    if loaded.is_empty() {
+        create(&*storage, &config, &files)?;
+        loaded = load_all(&*storage, &list(&*storage)?)?;
+    }
+    let recovered = recover_all(&storage, &config, loaded, true)?;
+    let facts = recovered.first().map_or_else(DirectoryFacts::default, |shard| shard.state.facts);
+    check_fits(&config, &facts)?;
+    remove_unnamed(&*storage, &recovered, &files)?;
+    let next_number = next_numbers(&recovered, &files);
+    start(storage, &config, facts, recovered, &next_number, lock)
+}
+
+fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
+    let names = storage.list().map_err(|e| Error::io("listing the directory", e))?;
+    Ok(names.into_iter().map(|name| (name.clone(), names::parse(&name))).collect())
+}
+
+fn refuse_foreign(config: &Config, files: &[(String, Name)]) -> Result<()> {
+    let dir = config.dir.display();
+    if let Some((name, _)) = files.iter().find(|(_, name)| *name == Name::Foreign) {
+        return Err(Error::NotOurs(format!(
+            "{dir} is no Sapwood directory and not empty (it holds {name:?}); give an empty or a \
+             missing one"
+        )));
+    }
+    if let Some((name, _)) = files.iter().find(|(_, n)| matches!(n, Name::Segment { .. })) {
+        return Err(Error::NotOurs(format!(
+            "{dir} holds segments ({name}) and no manifest: its manifest files are missing"
+        )));
+    }
+    Ok(())
+}
+
+fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
+    let me = hostinfo().map_err(|e| Error::io("asking who we are", e))?;
+    match storage.lock(names::LOCK, &me.encode()) {
+        Ok(LockOutcome::Taken(guard)) => Ok(guard),
+        Ok(LockOutcome::Held { identity }) => Err(locked(HostInfo::parse(&identity))),
+        Err(e) => Err(Error::io("locking the directory", e)),
+    }
+}
+
+fn locked(owner: Option<HostInfo>) -> Error {
+    let (pid, host) = owner.map_or((0, "unknown".into()), |owner| (owner.pid, owner.host));
+    Error::Locked { pid, host }
+}
+
+/// Loads every shard's manifest; empty when the directory was never finished creating.
+fn load_all(storage: &dyn Storage, files: &[(String, Name)]) -> Result<Vec<Loaded>> {
+    let Some(first) = manifest::load(storage, ShardId(0))? else {
+        let used = files.iter().any(|(_, name)| matches!(name, Name::Segment { .. }));
+        if used {
+            let what = "the manifest of shard 0 is damaged in both copies, and segments exist";
+            return Err(Error::NotOurs(what.into()));
+        }
+        return Ok(Vec::new());
+    };
+    let facts = first.state.facts;
+    let mut loaded = vec![first];
+    for shard in 1..facts.shards {
+        let shard = ShardId(shard);
+        let next = manifest::load(storage, shard)?.ok_or_else(|| {
+            Error::NotOurs(format!("the manifest of shard {shard} is missing or damaged"))
+        })?;
+        if next.state.facts.directory != facts.directory {
+            return Err(Error::NotOurs(format!(
+                "the manifest of shard {shard} belongs to another directory"
+            )));
+        }
+        loaded.push(next);
+    }
+    Ok(loaded)
+}
+
+/// Makes a new directory: every shard's first snapshot, shard 0's last.
+fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> Result<()> {
+    for (name, _) in files.iter().filter(|(_, name)| matches!(name, Name::Manifest { .. })) {
+        // Left by a creation that did not finish: shard 0's came last and is not there.
+        storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
+    }
+    let unit = storage.probe().unit.value;
+    let facts = DirectoryFacts {
+        directory: storage.random_u64(),
+        lineage: storage.random_u64(),
+        shards: config.shards,
+        unit,
+        segment_bytes: config.segment_bytes,
+        record_bytes_max: config.record_bytes_max,
+        batch_bytes_max: config.batch_bytes_max,
+        created_us: storage.clock().wall_us(),
+    };
+    if config.segment_bytes % u64::from(unit) != 0 || config.batch_bytes_max % unit != 0 {
+        return Err(Error::Invalid(format!(
+            "this file system needs units of {unit} bytes; segment_bytes and batch_bytes_max must \
+             be multiples of it"
+        )));
+    }
+    let state = State { facts, ..State::default() };
+    for shard in (0..config.shards).rev() {
+        let shard = ShardId(shard);
+        manifest::write_snapshot(storage, shard, &state, 0, Cursor::default())?;
+    }
+    Ok(())
+}
+
+/// A device that needs more than the directory's unit would put acked bytes under its own
+/// read-modify-write.
+fn check_fits(config: &Config, facts: &DirectoryFacts) -> Result<()> {
+    let stage_min = 4 * u64::from(facts.batch_bytes_max);
+    if config.stage_bytes < stage_min {
+        return Err(Error::Invalid(format!(
+            "stage_bytes is {}; this directory's batches need at least {stage_min}",
+            config.stage_bytes
+        )));
+    }
+    Ok(())
+}
+
+fn recover_all(
+    storage: &Arc<dyn Storage>,
+    config: &Config,
+    loaded: Vec<Loaded>,
+    write: bool,
+) -> Result<Vec<Recovered>> {
+    let unit = storage.probe().unit.value;
+    if let Some(first) = loaded.first()
+        && unit > first.state.facts.unit
+        && write
+    {
+        return Err(Error::Unsupported(format!(
+            "the device needs units of {unit} bytes, the directory was made with {}: copy its logs \
+             into a new directory",
+            first.state.facts.unit
+        )));
+    }
+    let progress = Arc::new(AtomicU64::new(0));
+    let results: Vec<_> = loaded.iter().map(|_| Arc::new(Mutex::new(None))).collect();
+    let mut threads = Vec::new();
+    for (shard, (loaded, result)) in loaded.into_iter().zip(&results).enumerate() {
+        let (storage, progress, result) =
+            (Arc::clone(storage), Arc::clone(&progress), Arc::clone(result));
+        let (mode, shard) = (config.recovery, ShardId(shard as u16));
+        let input = Arc::new(Mutex::new(Some(loaded)));
+        let theirs = Arc::clone(&input);
+        let work = {
+            let storage = Arc::clone(&storage);
+            move || {
+                let Some(loaded) = theirs.lock().take() else { return };
+                let plan = Plan { storage: &storage, shard, mode, write, progress: &progress };
+                *result.lock() = Some(recover(&plan, loaded));
+            }
+        };
+        // The simulator has no threads: there the shards take turns.
+        let run = Arc::new(Mutex::new(Some(work)));
+        let on_thread = Arc::clone(&run);
+        let start = move || {
+            let work = on_thread.lock().take();
+            if let Some(work) = work {
+                work();
+            }
+        };
+        match storage.spawn("sapwood-recover".into(), Box::new(start), None) {
+            Ok(thread) => threads.push(thread),
+            Err(_) => {
+                let work = run.lock().take();
+                if let Some(work) = work {
+                    work();
+                }
+            }
+        }
+    }
+    watch(&**storage, &threads, &progress);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    let results = results.into_iter().map(|result| result.lock().take());
+    results.map(|result| result.unwrap_or(Err(Error::Closed))).collect()
+}
+
+/// Says how far recovery is, while it takes long.
+fn watch(storage: &dyn Storage, threads: &[JoinHandle<()>], progress: &AtomicU64) {
+    let clock = storage.clock();
+    let mut told = clock.mono_ns();
+    let mut nap = Duration::from_micros(200);
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        clock.sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(5));
+        if clock.mono_ns() - told > PROGRESS_EVERY.as_nanos() as u64 {
+            told = clock.mono_ns();
+            let scanned = progress.load(Ordering::Relaxed);
+            tracing::info!(scanned_mib = scanned >> 20, "recovering");
+        }
+    }
+}
+
+/// Removes files of ours that no manifest names, when they provably never held a batch; sets the
+/// others aside.
+fn remove_unnamed(
+    storage: &dyn Storage,
+    recovered: &[Recovered],
+    files: &[(String, Name)],
+) -> Result<()> {
+    let mut changed = false;
+    for (name, kind) in files {
+        let (shard, file, is_index) = match *kind {
+            Name::Segment { shard, file } => (shard, file, false),
+            Name::Index { shard, file } => (shard, file, true),
+            _ => continue,
+        };
+        let state = recovered.get(usize::from(shard.0)).map(|shard| &shard.state);
+        let facts = state.and_then(|s| s.segments.values().find(|facts| facts.file == file));
+        let named = facts.is_some_and(|facts| !is_index || facts.sealed.is_some());
+        let directory = state.map_or(0, |state| state.facts.directory);
+        if named || storage.open(name, Mode::Read).is_err() {
+            continue;
+        }
+        changed = true;
+        if is_index || never_used(storage, name, directory)? {
+            storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
+        } else {
+            let aside = names::aside(name, storage.clock().wall_us());
+            tracing::warn!(%name, %aside, "a file that the manifest does not name is set aside");
+            storage.rename(name, &aside).map_err(|e| Error::io(format!("renaming {name}"), e))?;
+        }
+    }
+    if changed {
+        storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
+    }
+    Ok(())
+}
+
+/// A segment that was being prepared when the process ended: no batch stands at its front.
+fn never_used(storage: &dyn Storage, name: &str, directory: u64) -> Result<bool> {
+    let doing = |e| Error::io(format!("reading {name}"), e);
+    let (file, _) = storage.open(name, Mode::Read).map_err(doing)?;
+    let mut buf = AlignedBuf::zeroed(2 * UNIT_MIN).map_err(doing)?;
+    let got = storage.read_at(&file, 0, &mut buf, 2 * UNIT_MIN).map_err(doing)?;
+    if buf[..got].iter().all(|byte| *byte == 0) {
+        return Ok(true);
+    }
+    let Ok(header) = SegmentHeader::decode(&buf[..got]) else { return Ok(false) };
+    let front = buf[..got].get(header.unit as usize..).unwrap_or_default();
+    let used = BatchHeader::decode(front, header.nonce).is_ok();
+    Ok(header.directory == directory && !used)
+}
+
+fn next_numbers(recovered: &[Recovered], files: &[(String, Name)]) -> Vec<u64> {
+    let mut next = vec![1; recovered.len()];
+    let named = recovered.iter().enumerate().flat_map(|(shard, recovered)| {
+        recovered.state.segments.values().map(move |facts| (shard, facts.file))
+    });
+    let listed = files.iter().filter_map(|(_, name)| match name {
+        Name::Segment { shard, file } | Name::Index { shard, file } => {
+            Some((usize::from(shard.0), *file))
+        }
+        _ => None,
+    });
+    for (shard, file) in named.chain(listed) {
+        if let Some(next) = next.get_mut(shard) {
+            *next = (*next).max(file + 1);
+        }
+    }
+    next
+}
+
+fn start(
+    storage: Arc<dyn Storage>,
+    config: &Config,
+    facts: DirectoryFacts,
+    recovered: Vec<Recovered>,
+    next_numbers: &[u64],
+    lock: LockGuard,
+) -> Result<(Engine, Vec<Driver>)> {
+    let mut catalog = Catalog::new(facts.shards);
+    let mut ports = Vec::new();
+    let mut shards = Vec::new();
+    let mut reports = Vec::new();
+    for (index, mut recovered) in recovered.into_iter().enumerate() {
+        let id = ShardId(index as u16);
+        catalog.reserve(id, recovered.state.next_log);
+        recovered.state.logs.values().for_each(|facts| catalog.add(facts));
+        reports.push(std::mem::take(&mut recovered.report));
+        let number = next_numbers.get(index).copied().unwrap_or(1);
+        let shard = make_shard(&storage, config, id, recovered, number, &lock)?;
+        ports.push(Arc::clone(&shard.port));
+        shards.push(shard);
+    }
+    let mut threads = Vec::new();
+    let mut drivers = Vec::new();
+    for (index, shard) in shards.into_iter().enumerate() {
+        let id = ShardId(index as u16);
+        if config.driven {
+            drivers.push(Driver::new(id, Box::new(shard)));
+        } else {
+            threads.push(run_shard(&*storage, config, index, shard)?);
+        }
+    }
+    let opened = Opened {
+        storage,
+        facts,
+        catalog,
+        shards: Shards::Ports(ports),
+        threads,
+        lock: Some(lock),
+        reports,
+    };
+    Ok((Engine::assemble(config, opened), drivers))
+}
+
+fn run_shard(
+    storage: &dyn Storage,
+    config: &Config,
+    index: usize,
+    mut shard: Shard,
+) -> Result<JoinHandle<()>> {
+    let (ready, bound) = std::sync::mpsc::sync_channel(1);
+    let run = move || {
+        let result = shard.bind();
+        let go = result.is_ok();
+        let _ = ready.send(result);
+        if go {
+            shard.run();
+        }
+    };
+    let pin = config.pin_cores.get(index).copied();
+    let thread = storage
+        .spawn(format!("sapwood-{index}"), Box::new(run), pin)
+        .map_err(|e| Error::io("starting a shard's thread", e))?;
+    bound.recv().map_err(|_| Error::Closed)??;
+    Ok(thread)
+}
+
+fn make_shard(
+    storage: &Arc<dyn Storage>,
+    config: &Config,
+    id: ShardId,
+    recovered: Recovered,
+    next_number: u64,
+    lock: &LockGuard,
+) -> Result<Shard> {
+    let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
+    let facts = state.facts;
+    let spec = IntakeSpec {
+        stage_bytes: config.stage_bytes as usize,
+        batch_bytes_max: facts.batch_bytes_max as usize,
+        unit: facts.unit as usize,
+        first_seq: durable + 1,
+        pipeline_min: config.pipeline_bytes_min as usize,
+        log_bytes_max: config.log_stage_bytes_max,
+        driven: config.driven.then_some(config.undriven_after),
+    };
+    let intake = Arc::new(Intake::new(&spec, storage.clock())?);
+    for (id, log) in state.logs.keys().filter_map(|id| Some((id, view.log(*id)?))) {
+        let epoch = log.epoch.max(state.logs[id].tail_epoch);
+        intake.put_log(id.counter() as usize, LogStage::new(epoch, log.next, log.last_time_us));
+    }
+    let depth = config.batches_in_flight as usize;
+    let disk = storage
+        .disk(&DiskSpec {
+            in_flight: depth + BACKGROUND_OPS,
+            arena: Some(intake.arena()),
+            lock: Some(lock.file().clone()),
+        })
+        .map_err(|e| Error::io("making the shard's ring", e))?;
+    let mut ready = VecDeque::new();
+    for (segment, facts) in spares {
+        let name = names::segment(id, facts.file);
+        let (file, bytes) = storage
+            .open(&name, Mode::Write)
+            .map_err(|e| Error::io(format!("opening {name}"), e))?;
+        let offset = u64::from(state.facts.unit);
+        let (number, nonce) = (facts.file, facts.nonce);
+        ready.push_back(Active { id: segment, file, number, nonce, bytes, offset });
+    }
+    let term = state.term;
+    let segments = Segments::new(id, facts, term, ready, next_segment, next_number);
+    let manifest = Manifest::new(&**storage, id, state, cursor)?;
+    let port = Arc::new(Port {
+        intake,
+        view: Arc::new(View::new(id, view)),
+        requests: Mutex::default(),
+        metrics: Arc::new(ShardMetrics::default()),
+    });
+    Ok(Shard::new(ShardParts {
+        id,
+        port,
+        storage: Arc::clone(storage),
+        disk,
+        manifest,
+        segments,
+        durable,
+        prev_crc,
+        depth,
+        mark_delay: config.idle_mark_delay,
+        commit_delay: Duration::from_micros(config.commit_delay_us),
+    }))
+}
+
+/// Opens for reading: exactly what the next write-open would keep, or, while another process writes,
+/// what it has made durable, and on.
+fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
+    let files = list(&*storage)?;
+    let loaded = load_all(&*storage, &files)?;
+    let Some(facts) = loaded.first().map(|first| first.state.facts) else {
+        let dir = config.dir.display();
+        return Err(Error::NotOurs(format!("{dir} holds no Sapwood directory")));
+    };
+    let owner = storage
+        .lock_owner_alive(names::LOCK)
+        .map_err(|e| Error::io("asking who writes the directory", e))?;
+    let mut catalog = Catalog::new(facts.shards);
+    for (shard, loaded) in loaded.iter().enumerate() {
+        catalog.reserve(ShardId(shard as u16), loaded.state.next_log);
+        loaded.state.logs.values().for_each(|facts| catalog.add(facts));
+    }
+    if owner.is_some() {
+        return follow::open(storage, config, facts, catalog, loaded);
+    }
+    let mut recovered = recover_all(&storage, config, loaded, false)?;
+    let reports = recovered.iter_mut().map(|r| std::mem::take(&mut r.report)).collect();
+    let views = recovered.into_iter().enumerate().map(|(shard, recovered)| {
+        Arc::new(View::new(ShardId(shard as u16), recovered.view))
+    });
+    let shards = Shards::Views(views.collect(), None);
+    let (threads, lock) = (Vec::new(), None);
+    let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
+    Ok(Engine::assemble(config, opened))
+}
+

@@ -1,0 +1,45 @@
+//! The reading thread: disk reads of asynchronous readers, so that no executor blocks on them.
+//!
+//! Invariants: one thread per engine, started at the first such read; it ends with the engine's last
+//! reader. Blocking readers do not use it.
+//!
+//! Not here: what is read (`catchup`).
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::io::Storage;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// See the module.
+pub(crate) struct Reads {
+    storage: Arc<dyn Storage>,
+    jobs: Mutex<Option<Sender<Job>>>,
+}
+
+impl Reads {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, jobs: Mutex::new(None) }
+    }
+
+    /// Runs `job` on the reading thread.
+    pub(crate) fn run(&self, job: Job) -> Result<()> {
+        let mut jobs = self.jobs.lock();
+        if jobs.is_none() {
+            let (sender, receiver) = channel::<Job>();
+            let run = Box::new(move || receiver.iter().for_each(|job| job()));
+            self.storage
+                .spawn("sapwood-read".into(), run, None)
+                .map_err(|e| Error::io("starting the reading thread", e))?;
+            *jobs = Some(sender);
+        }
+        match jobs.as_ref().map(|sender| sender.send(job)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(Error::Closed),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Reading a segment from front to back: a window of aligned memory that slides over the file.
+//!
+//! Invariants: memory is bounded by one batch and a few blocks, whatever the file's size; blocks are
+//! read ahead on a thread of their own where there are threads. A block that cannot be read is read
+//! again unit by unit, and what stays unreadable shows as zeros: damage, which the caller tells.
+//!
+//! Not here: what the bytes mean (`recover`, `catchup`).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::error::{Error, Result};
+use crate::format::UNIT_MIN;
+use crate::io::buf::AlignedBuf;
+use crate::io::{File, Storage};
+
+/// Bytes of one read.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+
+/// Blocks that are read ahead.
+const BLOCKS_AHEAD: usize = 3;
+
+type Block = (AlignedBuf, usize);
+
+/// A window that slides over a range of a file.
+pub(crate) struct Window {
+    blocks: Blocks,
+    buf: AlignedBuf,
+    /// Offset in the file of `buf[0]`, and of the end of what is filled.
+    base: u64,
+    filled: u64,
+    end: u64,
+}
+
+enum Blocks {
+    /// Read on the calling thread.
+    Here { storage: Arc<dyn Storage>, file: File, at: u64, end: u64, block: Option<AlignedBuf> },
+    /// Read ahead by a thread; blocks go back to it to be used again.
+    Ahead { full: Receiver<io::Result<Block>>, empty: SyncSender<AlignedBuf> },
+}
+
+impl Window {
+    /// A window over `from..end` that can show `show_max` bytes at once.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        file: &File,
+        from: u64,
+        end: u64,
+        show_max: usize,
+    ) -> Result<Self> {
+        let doing = |e| Error::io("reading a segment", e);
+        let buf = AlignedBuf::zeroed(show_max + 2 * BLOCK_BYTES).map_err(doing)?;
+        let blocks = if end.saturating_sub(from) > 2 * BLOCK_BYTES as u64 {
+            read_ahead(storage, file, from, end)
+        } else {
+            None
+        };
+        let blocks = match blocks {
+            Some(blocks) => blocks,
+            None => Blocks::Here {
+                storage: Arc::clone(storage),
+                file: file.clone(),
+                at: from,
+                end,
+                block: None,
+            },
+        };
+        Ok(Self { blocks, buf, base: from, filled: from, end })
+    }
+
+    /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets must
+    /// not go back behind what was asked for before.
+    pub(crate) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        let want = (offset + len as u64).min(self.end);
+        while self.filled < want {
+            self.fetch(offset)?;
+        }
+        let from = (offset.min(self.filled) - self.base) as usize;
+        Ok(&self.buf[from..(self.filled - self.base) as usize])
+    }
+
+    fn fetch(&mut self, keep_from: u64) -> Result<()> {
+        let free = self.buf.len() - (self.filled - self.base) as usize;
+        if free < BLOCK_BYTES {
+            // Slide: what lies before `keep_from` is not asked for again.
+            let keep = keep_from.clamp(self.base, self.filled);
+            let (from, to) = ((keep - self.base) as usize, (self.filled - self.base) as usize);
+            self.buf.copy_within(from..to, 0);
+            self.base = keep;
+        }
+        let (block, len) = self.next_block()?;
+        let at = (self.filled - self.base) as usize;
+        self.buf[at..at + len].copy_from_slice(&block[..len]);
+        self.filled += len as u64;
+        self.blocks.give_back(block);
+        if len == 0 {
+            self.end = self.filled;
+        }
+        Ok(())
+    }
+
+    fn next_block(&mut self) -> Result<Block> {
+        let doing = |e| Error::io("reading a segment", e);
+        match &mut self.blocks {
+            Blocks::Ahead { full, .. } => match full.recv() {
+                Ok(block) => block.map_err(doing),
+                Err(_) => Ok((AlignedBuf::zeroed(UNIT_MIN).map_err(doing)?, 0)),
+            },
+            Blocks::Here { storage, file, at, end, block } => {
+                let mut buf = match block.take() {
+                    Some(buf) => buf,
+                    None => AlignedBuf::zeroed(BLOCK_BYTES).map_err(doing)?,
+                };
+                let len = ((*end - *at) as usize).min(BLOCK_BYTES);
+                let got = read_block(&**storage, file, *at, &mut buf, len).map_err(doing)?;
+                *at += got as u64;
+                Ok((buf, got))
+            }
+        }
+    }
+}
+
+impl Blocks {
+    fn give_back(&mut self, buf: AlignedBuf) {
+        match self {
+            Self::Ahead { empty, .. } => {
+                let _ = empty.try_send(buf);
+            }
+            Self::Here { block, .. } => *block = Some(buf),
+        }
+    }
+}
+
+fn read_ahead(storage: &Arc<dyn Storage>, file: &File, from: u64, end: u64) -> Option<Blocks> {
+    let (full_in, full) = sync_channel(BLOCKS_AHEAD);
+    let (empty, empty_out) = sync_channel(BLOCKS_AHEAD + 1);
+    for _ in 0..BLOCKS_AHEAD {
+        empty.try_send(AlignedBuf::zeroed(BLOCK_BYTES).ok()?).ok()?;
+    }
+    let (disk, file) = (Arc::clone(storage), file.clone());
+    let run = move || {
+        let mut at = from;
+        while at < end {
+            let Ok(mut buf) = empty_out.recv() else { return };
+            let len = ((end - at) as usize).min(BLOCK_BYTES);
+            let block = read_block(&*disk, &file, at, &mut buf, len);
+            let stop = !matches!(block, Ok(got) if got > 0);
+            at += block.as_ref().map_or(0, |got| *got as u64);
+            if full_in.send(block.map(|got| (buf, got))).is_err() || stop {
+                return;
+            }
+        }
+    };
+    storage.spawn("sapwood-scan".into(), Box::new(run), None).ok()?;
+    Some(Blocks::Ahead { full, empty })
+}
+
+/// Reads a block; where the device fails, unit by unit, zeros for what stays unreadable.
+fn read_block(
+    storage: &dyn Storage,
+    file: &File,
+    at: u64,
+    buf: &mut AlignedBuf,
+    len: usize,
+) -> io::Result<usize> {
+    let error = match storage.read_at(file, at, buf, len) {
+        Ok(got) => return Ok(got),
+        Err(error) => error,
+    };
+    tracing::warn!(offset = at, %error, "a block cannot be read; trying it unit by unit");
+    let mut unit = AlignedBuf::zeroed(UNIT_MIN)?;
+    let mut read_any = false;
+    for start in (0..len).step_by(UNIT_MIN) {
+        let size = UNIT_MIN.min(len - start);
+        match storage.read_at(file, at + start as u64, &mut unit, size) {
+            Ok(0) => return Ok(start),
+            Ok(got) => {
+                buf[start..start + got].copy_from_slice(&unit[..got]);
+                read_any = true;
+            }
+            Err(_) => buf[start..start + size].fill(0),
+        }
+    }
+    // Nothing at all of a whole block: the device is gone, not a sector.
+    if read_any { Ok(len) } else { Err(error) }
+}

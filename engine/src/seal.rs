@@ -1,0 +1,252 @@
+//! Sealing: a full segment becomes immutable, its index a file of its own.
+//!
+//! Invariants, in this order: all batches of the segment are durable → index file written and synced
+//! → directory synced → chains extended → `Sealed` edit durable → the index in memory is dropped.
+//!
+//! Crash story: the power goes between the index and the edit. Recovery finds an unsealed segment
+//! and an index nobody names: it seals the segment anew, over the file.
+//!
+//! Not here: when a segment is full (`shard`), who removes it (`gc`).
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::chain;
+use crate::format::index::IndexData;
+use crate::format::manifest::Edit;
+use crate::io::buf::{AlignedBuf, IoBuf};
+use crate::io::{Disk, Done, File, Op};
+use crate::lsn::{SegmentId, ShardId};
+use crate::manifest::{Manifest, SealedFacts, State};
+use crate::names;
+use crate::segment::Active;
+use crate::shard::TOKEN_IGNORED;
+use crate::view::{View, ViewState};
+
+/// How long a failed seal rests before it is tried again.
+const RETRY_NS: u64 = 100_000_000;
+
+/// What sealing a segment comes to.
+pub(crate) struct Built {
+    pub index: Vec<u8>,
+    pub edit: Edit,
+}
+
+/// Builds the index of `segment` and extends the chains of its logs in the view. `None` when the
+/// segment is not there, sealed already, or holds no batch.
+pub(crate) fn build(
+    view: &mut ViewState,
+    state: &State,
+    shard: ShardId,
+    segment: SegmentId,
+    last_crc: u32,
+) -> Option<Built> {
+    let seen = view.segments.get(&segment)?;
+    let live = seen.live.as_ref()?;
+    if seen.first_seq == 0 {
+        return None;
+    }
+    let (mut entries, postings) = live.sorted();
+    let mut names = Vec::with_capacity(entries.len());
+    let sealed = SealedFacts {
+        first_seq: seen.first_seq,
+        last_seq: seen.last_seq,
+        end_offset: seen.end,
+        last_crc,
+        records: live.records,
+        first_time_us: live.first_time_us,
+        last_time_us: live.last_time_us,
+        index_bytes: 0,
+        index_crc: 0,
+    };
+    let file = seen.file;
+    for entry in &mut entries {
+        if let Some(log) = view.log_mut(entry.log) {
+            let links = chain::extend(&mut log.chain, segment, entry.first_lsn);
+            (entry.ordinal, entry.prev, entry.jump) = links;
+        }
+        let name = state.logs.get(&entry.log).map(|facts| facts.name.clone());
+        names.extend(name.map(|name| (entry.log, name)));
+    }
+    let data = IndexData {
+        directory: state.facts.directory,
+        shard,
+        segment,
+        file,
+        term: state.term,
+        first_seq: sealed.first_seq,
+        last_seq: sealed.last_seq,
+        end_offset: sealed.end_offset,
+        entries,
+        postings,
+        names,
+    };
+    let index = data.encode();
+    let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
+    let edit = SealedFacts { index_bytes, index_crc, ..sealed }.edit(segment);
+    Some(Built { index, edit })
+}
+
+/// Which logs a sealed segment added to their chains, told by its index, for a state that does not
+/// have them yet.
+pub(crate) fn adopt(view: &mut ViewState, data: &IndexData) {
+    for entry in &data.entries {
+        let Some(log) = view.log_mut(entry.log) else { continue };
+        if log.chain.last().is_none_or(|last| last.segment < data.segment) {
+            chain::extend(&mut log.chain, data.segment, entry.first_lsn);
+        }
+        log.next = log.next.max(entry.last_lsn.next());
+        log.epoch = log.epoch.max(entry.last_epoch);
+        log.last_time_us = log.last_time_us.max(entry.last_time_us);
+    }
+}
+
+struct Job {
+    active: Active,
+    last_seq: u64,
+    last_crc: u32,
+    trim: bool,
+}
+
+enum Step {
+    Creating { built: Built },
+    Writing { file: File, edit: Edit },
+    Syncing { file: File, edit: Edit },
+    SyncingDir { edit: Edit },
+    Naming { edit: u64 },
+    Trimming,
+}
+
+/// Seals the segments of a running shard, one at a time, oldest first.
+#[derive(Default)]
+pub(crate) struct Sealer {
+    queue: VecDeque<Job>,
+    work: Option<(Job, Step)>,
+    busy: bool,
+    retry_at: u64,
+    failed: bool,
+}
+
+impl Sealer {
+    /// Takes a segment that gets no more batches. `trim`: give the unused rest of its file back.
+    pub(crate) fn push(&mut self, active: Active, last_seq: u64, last_crc: u32, trim: bool) {
+        self.queue.push_back(Job { active, last_seq, last_crc, trim });
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.queue.is_empty() && self.work.is_none()
+    }
+
+    /// When to look again although nothing happens.
+    pub(crate) fn wake_at(&self) -> Option<u64> {
+        (self.failed && !self.idle()).then_some(self.retry_at)
+    }
+
+    /// One bounded step. Returns whether an operation was submitted.
+    pub(crate) fn step(
+        &mut self,
+        disk: &mut dyn Disk,
+        manifest: &mut Manifest,
+        view: &View,
+        token: u64,
+        now: u64,
+    ) -> io::Result<bool> {
+        if self.busy || (self.failed && now < self.retry_at) {
+            return Ok(false);
+        }
+        self.failed = false;
+        let Some((job, step)) = self.work.take() else {
+            self.begin(manifest, view);
+            if self.work.is_none() {
+                return Ok(false);
+            }
+            return self.step(disk, manifest, view, token, now);
+        };
+        let op = match &step {
+            Step::Creating { .. } => Op::Create { name: names::index(view.shard, job.active.number) },
+            Step::Writing { .. } => {
+                self.work = Some((job, step));
+                return Ok(false);
+            }
+            Step::Syncing { file, .. } => Op::Sync { file: file.clone() },
+            Step::SyncingDir { .. } => Op::SyncDir,
+            Step::Naming { edit } => {
+                if manifest.durable_edits < *edit {
+                    self.work = Some((job, step));
+                    return Ok(false);
+                }
+                if let Some(seen) = view.lock().segments.get_mut(&job.active.id) {
+                    seen.live = None;
+                }
+                if !job.trim {
+                    return Ok(true);
+                }
+                let end = view.lock().segments.get(&job.active.id).map_or(0, |seen| seen.end);
+                let op = Op::Truncate { file: job.active.file.clone(), bytes: end };
+                self.busy = disk.submit(token, op).is_ok();
+                self.work = self.busy.then_some((job, Step::Trimming));
+                return Ok(true);
+            }
+            Step::Trimming => return Ok(false),
+        };
+        self.busy = disk.submit(token, op).is_ok();
+        self.work = Some((job, step));
+        Ok(self.busy)
+    }
+
+    fn begin(&mut self, manifest: &Manifest, view: &View) {
+        let ready = self.queue.front().is_some_and(|job| job.last_seq <= view.durable());
+        let Some(job) = ready.then(|| self.queue.pop_front()).flatten() else { return };
+        let mut state = view.lock();
+        let built = build(&mut state, &manifest.state, view.shard, job.active.id, job.last_crc);
+        drop(state);
+        self.work = built.map(|built| (job, Step::Creating { built }));
+    }
+
+    /// An operation has ended; the next one is chosen by `step`.
+    pub(crate) fn complete(
+        &mut self,
+        disk: &mut dyn Disk,
+        manifest: &mut Manifest,
+        shard: ShardId,
+        token: u64,
+        done: Done,
+        now: u64,
+    ) -> io::Result<()> {
+        self.busy = false;
+        let Some((job, step)) = self.work.take() else { return Ok(()) };
+        if let Err(error) = done.result {
+            if matches!(step, Step::Trimming) {
+                tracing::warn!(shard = shard.0, %error, "giving back the rest of a segment failed");
+                return Ok(());
+            }
+            tracing::warn!(shard = shard.0, segment = job.active.id.0, %error, "sealing failed");
+            let name = names::index(shard, job.active.number);
+            let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+            self.queue.push_front(job);
+            self.failed = true;
+            self.retry_at = now + RETRY_NS;
+            return Ok(());
+        }
+        let step = match step {
+            Step::Creating { built } => {
+                let Some(file) = done.file else { return Err(io::ErrorKind::Other.into()) };
+                let mut buf = AlignedBuf::zeroed(built.index.len())?;
+                buf[..built.index.len()].copy_from_slice(&built.index);
+                let buf = IoBuf::Owned(buf);
+                let op = Op::Write { file: file.clone(), offset: 0, buf, persist: false };
+                self.busy = disk.submit(token, op).is_ok();
+                if !self.busy {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Step::Writing { file, edit: built.edit }
+            }
+            Step::Writing { file, edit } => Step::Syncing { file, edit },
+            Step::Syncing { edit, .. } => Step::SyncingDir { edit },
+            Step::SyncingDir { edit } => Step::Naming { edit: manifest.push(edit) },
+            Step::Naming { .. } | Step::Trimming => return Ok(()),
+        };
+        self.work = Some((job, step));
+        Ok(())
+    }
+}

@@ -1,0 +1,574 @@
+//! A shard: everything that one core owns, and the one loop that runs it.
+//!
+//! Invariants:
+//! - `turn` is all that a shard ever does: old work before new, background work one bounded step at
+//!   a time. It parks in one place, inside its disk, and blocks nowhere else.
+//! - The order of what becomes true: a batch is durable → it is in the view → its waiters are acked.
+//! - The first failure of a commit or of the manifest ends the shard: nothing is retried, nothing
+//!   that was in flight is acked, the cause is kept.
+//!
+//! Not here: who calls `turn` (`engine` for threads of its own, `driver` for the caller's).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::commit::{Commit, InFlight, Stamp};
+use crate::error::{Cause, Error, Result};
+use crate::format::manifest::Edit;
+use crate::intake::Intake;
+use crate::io::{Clock, Disk, Done, Storage, Wait};
+use crate::lsn::ShardId;
+use crate::manifest::{Manifest, State};
+use crate::metrics::ShardMetrics;
+use crate::reply::Reply;
+use crate::seal::Sealer;
+use crate::segment::Segments;
+use crate::view::{Durable, Ended, View};
+
+/// Tokens: the high byte says whose completion it is, the rest which.
+const TOKEN_BATCH: u64 = 1 << 56;
+const TOKEN_MANIFEST: u64 = 2 << 56;
+const TOKEN_FILL: u64 = 3 << 56;
+const TOKEN_SEAL: u64 = 4 << 56;
+/// Completions that nobody waits for.
+pub(crate) const TOKEN_IGNORED: u64 = 6 << 56;
+const TOKEN_KIND: u64 = 0xff << 56;
+
+/// Requests that may wait for one shard.
+const REQUESTS_MAX: usize = 4096;
+
+/// Longest time that a shard parks when something is to be tried again.
+const TURN_MAX: Duration = Duration::from_millis(500);
+
+/// What callers ask of a shard besides appends. Answered once durable.
+pub(crate) enum Request {
+    Edits(Vec<Edit>, Arc<Reply>),
+    Close(Arc<Reply>),
+}
+
+/// The parts of a shard that other threads reach.
+pub(crate) struct Port {
+    pub intake: Arc<Intake>,
+    pub view: Arc<View>,
+    pub requests: Mutex<Requests>,
+    pub metrics: Arc<ShardMetrics>,
+}
+
+/// Requests that wait for the shard.
+#[derive(Default)]
+pub(crate) struct Requests {
+    queue: VecDeque<Request>,
+    /// Nobody takes requests any more.
+    ended: bool,
+}
+
+impl Port {
+    /// Hands over a request; answered through its reply.
+    pub(crate) fn request(&self, request: Request) -> Result<()> {
+        if let Some(cause) = self.intake.halted() {
+            return Err(Error::Halted { cause });
+        }
+        if self.requests.lock().queue.len() >= REQUESTS_MAX {
+            return Err(Error::Busy);
+        }
+        if self.force_request(request) { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    /// Hands over a request whatever the state of the shard; false when the shard has ended.
+    pub(crate) fn force_request(&self, request: Request) -> bool {
+        let mut requests = self.requests.lock();
+        if requests.ended {
+            return false;
+        }
+        requests.queue.push_back(request);
+        drop(requests);
+        self.intake.ring_bell();
+        true
+    }
+
+    /// Nobody takes requests any more: refuses what waits and what comes.
+    fn end_requests(&self) {
+        let mut requests = self.requests.lock();
+        requests.ended = true;
+        let left: Vec<_> = requests.queue.drain(..).collect();
+        drop(requests);
+        for request in left {
+            match request {
+                Request::Edits(_, reply) => reply.set(Err(Error::Closed)),
+                Request::Close(reply) => reply.set(Ok(())),
+            }
+        }
+    }
+}
+
+/// What a shard is made of.
+pub(crate) struct ShardParts {
+    pub id: ShardId,
+    pub port: Arc<Port>,
+    pub storage: Arc<dyn Storage>,
+    pub disk: Box<dyn Disk>,
+    pub manifest: Manifest,
+    pub segments: Segments,
+    pub durable: u64,
+    pub prev_crc: u32,
+    pub depth: usize,
+    pub mark_delay: Duration,
+    pub commit_delay: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Closing {
+    No,
+    /// No more appends; what is staged drains.
+    Draining,
+    /// The last segment is being sealed, then the end is recorded.
+    Sealing,
+    Recording(u64),
+    Done,
+}
+
+/// See the module.
+pub(crate) struct Shard {
+    id: ShardId,
+    pub port: Arc<Port>,
+    disk: Box<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    storage: Arc<dyn Storage>,
+    commit: Commit,
+    segments: Segments,
+    manifest: Manifest,
+    sealer: Sealer,
+    done: Vec<Done>,
+    wakers: Vec<Waker>,
+    /// Requests whose edits are on their way: answered when that many edits are durable.
+    waiting: VecDeque<(u64, Arc<Reply>)>,
+    depth: usize,
+    mark_delay_ns: u64,
+    commit_delay_ns: u64,
+    /// Something was staged and not sent since; only with a commit delay.
+    collecting_since: Option<u64>,
+    /// When the last batch became durable: a mark follows if nothing else does. `None`: marked.
+    unmarked_since: Option<u64>,
+    closing: Closing,
+    close_replies: Vec<Arc<Reply>>,
+    halted: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(parts: ShardParts) -> Self {
+        let ShardParts { id, port, storage, disk, manifest, segments, durable, .. } = parts;
+        let facts = manifest.state.facts;
+        let stamp = Stamp { directory: facts.directory, shard: id, term: manifest.state.term };
+        Self {
+            id,
+            port,
+            clock: storage.clock(),
+            storage,
+            disk,
+            commit: Commit::new(stamp, durable, parts.prev_crc, parts.depth),
+            segments,
+            manifest,
+            sealer: Sealer::default(),
+            done: Vec::with_capacity(64),
+            wakers: Vec::with_capacity(64),
+            waiting: VecDeque::new(),
+            depth: parts.depth,
+            mark_delay_ns: parts.mark_delay.as_nanos() as u64,
+            commit_delay_ns: parts.commit_delay.as_nanos() as u64,
+            collecting_since: None,
+            unmarked_since: None,
+            closing: Closing::No,
+            close_replies: Vec::new(),
+            halted: false,
+        }
+    }
+
+    /// Ties the shard to the calling thread.
+    pub(crate) fn bind(&mut self) -> Result<()> {
+        self.disk.bind().map_err(|e| Error::io("binding the ring to its thread", e))?;
+        self.port.intake.set_bell(self.disk.bell());
+        Ok(())
+    }
+
+    /// Runs until the shard is closed.
+    pub(crate) fn run(&mut self) {
+        while self.turn(None) {}
+    }
+
+    /// One turn; parks at most for `limit` (`None`: as long as nothing happens). False once closed.
+    pub(crate) fn turn(&mut self, limit: Option<Duration>) -> bool {
+        if self.closing == Closing::Done {
+            return false;
+        }
+        let wait = self.next_wait(limit);
+        if let Err(error) = self.disk.reap(&mut self.done, wait) {
+            self.halt("waiting for completions", error);
+        }
+        self.port.intake.unpark();
+        let now = self.clock.mono_ns();
+        self.dispatch(now);
+        self.advance(now);
+        self.admit();
+        self.submit(now);
+        self.background(now);
+        self.answer();
+        self.close_if_drained();
+        self.closing != Closing::Done
+    }
+
+    /// How long to park. Declares it first, then looks once more: an append that came before the
+    /// declaration is seen here, one that comes after it rings the bell.
+    fn next_wait(&mut self, limit: Option<Duration>) -> Wait {
+        let busy = !self.commit.in_flight.is_empty();
+        self.port.intake.park(busy);
+        if self.has_work(busy) {
+            return Wait::No;
+        }
+        let now = self.clock.mono_ns();
+        let mark = self.unmarked_since.filter(|_| !busy).map(|since| since + self.mark_delay_ns);
+        let send = self.collecting_since.map(|since| since + self.commit_delay_ns);
+        let wakes = [mark, send, self.segments.wake_at(), self.sealer.wake_at()];
+        let until = wakes.into_iter().flatten().min();
+        let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
+        match (until, limit) {
+            (None, None) => Wait::Event,
+            (Some(wait), None) | (None, Some(wait)) => Wait::Until(wait),
+            (Some(a), Some(b)) => Wait::Until(a.min(b)),
+        }
+    }
+
+    fn has_work(&self, busy: bool) -> bool {
+        if !self.port.requests.lock().queue.is_empty() {
+            return true;
+        }
+        if self.halted {
+            return self.closing == Closing::Draining;
+        }
+        if let Some(pending) = &self.commit.pending {
+            // It waits for its slots (their last one rings), for the disk or for a segment.
+            return pending.staged.filled()
+                && self.commit.in_flight.len() < self.depth
+                && (self.fits_pending() || !self.segments.spares.is_empty());
+        }
+        self.commit.in_flight.len() < self.depth
+            && self.collecting_since.is_none()
+            && self.port.intake.has_work(busy)
+    }
+
+    fn fits_pending(&self) -> bool {
+        let unit = u64::from(self.manifest.state.facts.unit);
+        self.commit.pending_bytes(unit).is_some_and(|bytes| self.segments.fits(bytes))
+    }
+
+    /// Completions to whom they belong.
+    fn dispatch(&mut self, now: u64) {
+        let mut done = std::mem::take(&mut self.done);
+        for done in done.drain(..) {
+            let token = done.token;
+            let result = match token & TOKEN_KIND {
+                TOKEN_BATCH => {
+                    let seq = token & !TOKEN_KIND;
+                    self.commit.complete(seq, done).map_err(|e| (format!("writing batch {seq}"), e))
+                }
+                TOKEN_MANIFEST => self
+                    .manifest
+                    .complete(&mut *self.disk, TOKEN_MANIFEST, done.result)
+                    .map_err(|e| ("writing the manifest".into(), e)),
+                TOKEN_FILL => {
+                    self.segments.complete(&mut *self.disk, &mut self.manifest, done, now);
+                    Ok(())
+                }
+                TOKEN_SEAL => {
+                    let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
+                    self.sealer
+                        .complete(disk, manifest, self.id, TOKEN_SEAL, done, now)
+                        .map_err(|e| ("sealing a segment".into(), e))
+                }
+                _ => Ok(()),
+            };
+            if let Err((doing, error)) = result {
+                self.halt(&doing, error);
+            }
+        }
+        self.done = done;
+    }
+
+    /// Durable, seen, acked: in this order.
+    fn advance(&mut self, now: u64) {
+        if self.halted {
+            return;
+        }
+        let before = self.commit.durable;
+        let mut marked = false;
+        while let Some(batch) = self.commit.advance() {
+            marked = batch.records == 0;
+            self.publish(batch);
+        }
+        let durable = self.commit.durable;
+        if durable == before {
+            return;
+        }
+        self.unmarked_since = (!marked).then_some(now);
+        self.port.intake.ack(before, durable, &mut self.wakers);
+        self.port.view.notify(&mut self.wakers);
+    }
+
+    fn publish(&mut self, batch: InFlight) {
+        self.port.metrics.batch(batch.records, batch.bytes);
+        self.port.view.publish(&Durable {
+            segment: batch.segment,
+            offset: batch.offset,
+            bytes: batch.bytes,
+            seq: batch.seq,
+            time_us: batch.time_us,
+            runs: &batch.runs,
+        });
+        self.port.intake.recycle(batch.runs);
+    }
+
+    /// Requests of callers.
+    fn admit(&mut self) {
+        loop {
+            let Some(request) = self.port.requests.lock().queue.pop_front() else { return };
+            match request {
+                Request::Edits(_, reply) if self.halted || self.closing != Closing::No => {
+                    let closed = self.port.intake.halted();
+                    reply.set(Err(closed.map_or(Error::Closed, |cause| Error::Halted { cause })));
+                }
+                Request::Edits(edits, reply) => {
+                    let mut last = self.manifest.durable_edits;
+                    edits.into_iter().for_each(|edit| last = self.manifest.push(edit));
+                    self.waiting.push_back((last, reply));
+                }
+                Request::Close(reply) => {
+                    self.port.intake.close();
+                    self.close_replies.push(reply);
+                    self.closing = self.closing.max(Closing::Draining);
+                }
+            }
+        }
+    }
+
+    /// Hands as many batches to the disk as the pipeline takes.
+    fn submit(&mut self, now: u64) {
+        while !self.halted && self.commit.in_flight.len() < self.depth {
+            let busy = !self.commit.in_flight.is_empty();
+            if self.commit.pending.is_none() {
+                if self.hold_back(busy, now) {
+                    return;
+                }
+                self.commit.pending = self.port.intake.take(busy);
+                self.collecting_since = None;
+            }
+            if self.commit.pending.is_none() && !busy {
+                self.commit.pending = self.mark(now);
+            }
+            if self.commit.pending.is_none() || !self.place_pending() {
+                return;
+            }
+            let Some(active) = &mut self.segments.active else { return };
+            let seq = self.manifest.seq();
+            match self.commit.submit(&mut *self.disk, active, TOKEN_BATCH, seq) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => self.halt("preparing a batch", error),
+            }
+        }
+    }
+
+    /// With a commit delay: whether to wait for company.
+    fn hold_back(&mut self, busy: bool, now: u64) -> bool {
+        if self.commit_delay_ns == 0 || self.closing != Closing::No {
+            return false;
+        }
+        if !self.port.intake.has_work(busy) {
+            return true;
+        }
+        let since = *self.collecting_since.get_or_insert(now);
+        now < since + self.commit_delay_ns
+    }
+
+    /// A mark, when the shard has been idle long enough or closes.
+    fn mark(&self, now: u64) -> Option<crate::intake::Closed> {
+        let since = self.unmarked_since?;
+        let due = self.closing != Closing::No || now >= since + self.mark_delay_ns;
+        // A clean close has a witness of its own: no segment is begun for its mark.
+        let room = self.closing == Closing::No || self.mark_fits();
+        if due && room { self.port.intake.take_mark() } else { None }
+    }
+
+    fn mark_fits(&self) -> bool {
+        self.segments.fits(u64::from(self.manifest.state.facts.unit))
+    }
+
+    /// Rolls to the spare when the waiting batch does not fit. False: no segment has room yet.
+    fn place_pending(&mut self) -> bool {
+        if self.fits_pending() {
+            return true;
+        }
+        let Some(full) = self.segments.roll() else {
+            let trouble = self.segments.trouble.as_ref();
+            self.port.intake.set_no_space(trouble.is_some_and(is_space));
+            return false;
+        };
+        self.port.intake.set_no_space(false);
+        if let Some(active) = &self.segments.active {
+            use crate::view::SegmentView;
+            let seen = SegmentView::unsealed(active.number, active.nonce);
+            self.port.view.lock().segments.insert(active.id, seen);
+        }
+        if let Some(full) = full {
+            self.seal(full, false);
+        }
+        self.fits_pending()
+    }
+
+    fn seal(&mut self, full: crate::segment::Active, trim: bool) {
+        let last_seq = self.commit.durable + self.commit.in_flight.len() as u64;
+        self.sealer.push(full, last_seq, self.commit.prev_crc, trim);
+    }
+
+    /// Manifest, next segment, seal, hint: a bounded step of each.
+    fn background(&mut self, now: u64) {
+        if self.halted {
+            return;
+        }
+        let needed = self.commit.pending.is_some() && !self.fits_pending();
+        let crowded = self.commit.pending.is_some() && !needed;
+        let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
+        let random = || self.storage.random_u64();
+        let mut result = Ok(());
+        if self.closing == Closing::No || needed {
+            result = self
+                .segments
+                .step(disk, manifest, TOKEN_FILL, now, needed, crowded, random)
+                .map(|_| ());
+        }
+        let disk = &mut *self.disk;
+        let sealed = self.sealer.step(disk, &mut self.manifest, &self.port.view, TOKEN_SEAL, now);
+        result = result.and(sealed.map(|_| ()));
+        if let Err(error) = result {
+            self.halt("preparing files", error);
+            return;
+        }
+        let (durable, view) = (self.commit.durable, Arc::clone(&self.port.view));
+        let tails = |state: &mut State| take_tails(state, &view);
+        let disk = &mut *self.disk;
+        if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, durable, tails) {
+            self.halt("writing the manifest", io::Error::other(error.to_string()));
+        }
+    }
+
+    fn answer(&mut self) {
+        while let Some((edits, _)) = self.waiting.front() {
+            if *edits > self.manifest.durable_edits {
+                return;
+            }
+            if let Some((_, reply)) = self.waiting.pop_front() {
+                reply.set(Ok(()));
+            }
+        }
+    }
+
+    fn close_if_drained(&mut self) {
+        if self.closing == Closing::No {
+            return;
+        }
+        if self.halted {
+            if self.disk.in_flight() == 0 {
+                self.finish();
+            }
+            return;
+        }
+        let drained = self.commit.in_flight.is_empty()
+            && self.commit.pending.is_none()
+            && !self.port.intake.has_work(false)
+            && (self.unmarked_since.is_none() || !self.mark_fits());
+        if self.closing == Closing::Draining && drained {
+            if let Some(active) = self.segments.active.take() {
+                self.seal(active, true);
+            }
+            self.closing = Closing::Sealing;
+        }
+        if self.closing == Closing::Sealing && self.sealer.idle() && self.manifest.idle() {
+            let last_seq = self.commit.durable;
+            self.closing = Closing::Recording(self.manifest.push(Edit::Closed { last_seq }));
+        }
+        if let Closing::Recording(edit) = self.closing
+            && self.manifest.durable_edits >= edit
+            && self.disk.in_flight() == 0
+        {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.closing = Closing::Done;
+        self.port.intake.finish();
+        self.port.view.end(Ended::Closed);
+        self.close_replies.drain(..).for_each(|reply| reply.set(Ok(())));
+        self.port.end_requests();
+    }
+
+    /// The shard's end: keeps the first cause, tells everybody.
+    fn halt(&mut self, doing: &str, error: io::Error) {
+        if self.halted {
+            return;
+        }
+        self.halted = true;
+        tracing::error!(shard = self.id.0, doing, %error, "the shard halts");
+        let cause = Arc::new(Cause { doing: format!("shard {}: {doing}", self.id), error });
+        self.port.intake.fail(self.commit.durable + 1, Arc::clone(&cause));
+        self.port.view.end(Ended::Halted(Arc::clone(&cause)));
+        for (_, reply) in self.waiting.drain(..) {
+            reply.set(Err(Error::Halted { cause: Arc::clone(&cause) }));
+        }
+    }
+
+    /// Nothing is staged, in flight or unmarked.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.halted
+            || (self.commit.in_flight.is_empty()
+                && self.commit.pending.is_none()
+                && !self.port.intake.has_work(false)
+                && self.unmarked_since.is_none())
+    }
+
+    /// Closed and drained.
+    pub(crate) fn is_done(&self) -> bool {
+        self.closing == Closing::Done
+    }
+}
+
+impl Drop for Shard {
+    /// Nobody will drive it any more: whoever still waits is told.
+    fn drop(&mut self) {
+        if self.closing != Closing::Done {
+            self.port.intake.finish();
+            self.port.view.end(Ended::Closed);
+            self.port.end_requests();
+            self.close_replies.drain(..).for_each(|reply| reply.set(Err(Error::Closed)));
+            self.waiting.drain(..).for_each(|(_, reply)| reply.set(Err(Error::Closed)));
+        }
+    }
+}
+
+fn is_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Brings the logs of a snapshot up to what is durable.
+pub(crate) fn take_tails(state: &mut State, view: &View) {
+    let seen = view.lock();
+    for (id, facts) in &mut state.logs {
+        let Some(log) = seen.log(*id) else { continue };
+        facts.tail = facts.tail.max(log.next);
+        facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);
+        facts.chain.clone_from(&log.chain);
+    }
+}

@@ -1,0 +1,346 @@
+//! The view: what readers may see of a shard, and where to find it.
+//!
+//! Invariants:
+//! - Nothing is in the view that a power cut could still take away: the shard (or a follower) adds a
+//!   batch only after it is durable, in batch sequence.
+//! - `LogView::next` is the log's durable end; every LSN in `start..next` is in exactly one segment,
+//!   or named by a damage.
+//! - The lock is held for look-ups and for one batch's additions, never across I/O.
+//!
+//! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::Cause;
+use crate::format::index::{IndexEntry, Posting};
+use crate::format::manifest::{Chain, DamageFacts, Link};
+use crate::format::{Run, UNIT_MIN};
+use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::wake::WaitWord;
+
+/// A log gets another posting when this many bytes of its segment have gone by since the last.
+pub(crate) const POSTING_EVERY_BYTES: u64 = 1 << 20;
+
+/// One log, as far as it is durable.
+#[derive(Clone, Debug)]
+pub(crate) struct LogView {
+    pub start: Lsn,
+    /// The durable end: the LSN after the last durable record.
+    pub next: Lsn,
+    pub epoch: Epoch,
+    pub last_time_us: u64,
+    /// The sealed segments that hold this log, from the newest back.
+    pub chain: Chain,
+    pub damages: Vec<DamageFacts>,
+}
+
+impl LogView {
+    pub(crate) fn new(start: Lsn, next: Lsn) -> Self {
+        Self {
+            start,
+            next,
+            epoch: Epoch(0),
+            last_time_us: 0,
+            chain: Chain::default(),
+            damages: Vec::new(),
+        }
+    }
+
+    /// The damage that covers `lsn`, if any.
+    pub(crate) fn damage_at(&self, lsn: Lsn) -> Option<&DamageFacts> {
+        let covers = |d: &&DamageFacts| {
+            d.first_lsn <= lsn && d.last_lsn.is_none_or(|last| lsn <= last)
+        };
+        self.damages.iter().find(covers)
+    }
+}
+
+/// One segment, as far as it is durable.
+#[derive(Debug)]
+pub(crate) struct SegmentView {
+    pub file: u64,
+    pub nonce: u64,
+    /// End of the last durable batch, in bytes from the start of the file.
+    pub end: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// Index of what is in it; `None` once it is sealed (the index is then a file).
+    pub live: Option<LiveIndex>,
+}
+
+/// The index of an unsealed segment: bounded by the logs and mebibytes of one segment.
+#[derive(Debug, Default)]
+pub(crate) struct LiveIndex {
+    extents: HashMap<LogId, Extent>,
+    pub records: u64,
+    pub first_time_us: u64,
+    pub last_time_us: u64,
+}
+
+#[derive(Debug)]
+struct Extent {
+    entry: IndexEntry,
+    /// The first posting lies in the entry itself (`first_lsn`, `first_offset`).
+    more: Vec<Posting>,
+}
+
+/// A durable batch, as it enters the view.
+pub(crate) struct Durable<'a> {
+    pub segment: SegmentId,
+    pub offset: u64,
+    /// Padded length.
+    pub bytes: u64,
+    pub seq: u64,
+    pub time_us: u64,
+    pub runs: &'a [Run],
+}
+
+/// Where a reader has to look for an LSN.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Scan this segment from this offset on.
+    At(SegmentId, u64),
+    /// In a sealed segment: walk back from this link.
+    Chain(Link),
+    /// At the durable end: the next batch of the shard will begin here.
+    End(StreamEnd),
+    /// Below the start.
+    Trimmed(Lsn),
+    /// Beyond the durable end.
+    Beyond(Lsn),
+    /// In a range that is damaged or lost.
+    Damaged(DamageFacts),
+    /// No such log.
+    Gone,
+}
+
+/// The place behind the last durable batch of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    pub segment: SegmentId,
+    pub offset: u64,
+    /// The sequence of the batch that will come next.
+    pub seq: u64,
+}
+
+/// Why a shard's view grows no more.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    Closed,
+    Halted(Arc<Cause>),
+}
+
+/// See the module.
+pub(crate) struct View {
+    pub shard: ShardId,
+    state: Mutex<ViewState>,
+    pub(crate) wait: WaitWord,
+    /// The shard's durable watermark, for a look without the lock.
+    durable: AtomicU64,
+}
+
+/// What the lock protects.
+#[derive(Default)]
+pub(crate) struct ViewState {
+    pub durable: u64,
+    pub stream_end: StreamEnd,
+    logs: Vec<Option<Box<LogView>>>,
+    pub segments: BTreeMap<SegmentId, SegmentView>,
+    pub ended: Option<Ended>,
+}
+
+impl View {
+    pub(crate) fn new(shard: ShardId, state: ViewState) -> Self {
+        let durable = AtomicU64::new(state.durable);
+        Self { shard, state: Mutex::new(state), wait: WaitWord::default(), durable }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ViewState> {
+        self.state.lock()
+    }
+
+    pub(crate) fn into_state(self) -> ViewState {
+        self.state.into_inner()
+    }
+
+    /// The shard's durable watermark, in batch sequence.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is in.
+    pub(crate) fn publish(&self, batch: &Durable<'_>) {
+        let mut state = self.state.lock();
+        state.add(batch);
+        self.durable.store(batch.seq, Ordering::Release);
+    }
+
+    pub(crate) fn notify(&self, scratch: &mut Vec<Waker>) {
+        self.wait.notify(scratch);
+    }
+
+    /// No more batches will come.
+    pub(crate) fn end(&self, why: Ended) {
+        self.state.lock().ended.get_or_insert(why);
+        self.wait.notify(&mut Vec::new());
+    }
+
+    /// Where to look for `lsn` of `log`.
+    pub(crate) fn place(&self, log: LogId, lsn: Lsn) -> Place {
+        let state = self.state.lock();
+        let Some(view) = state.log(log) else { return Place::Gone };
+        if lsn < view.start {
+            return Place::Trimmed(view.start);
+        }
+        if let Some(damage) = view.damage_at(lsn) {
+            return Place::Damaged(damage.clone());
+        }
+        if lsn == view.next {
+            return Place::End(state.stream_end);
+        }
+        if lsn > view.next {
+            return Place::Beyond(view.next);
+        }
+        for (id, segment) in state.segments.iter().rev() {
+            let Some(live) = &segment.live else { continue };
+            if let Some(offset) = live.offset_of(log, lsn) {
+                return Place::At(*id, offset);
+            }
+        }
+        match view.chain.last() {
+            Some(link) => Place::Chain(link),
+            None => Place::Trimmed(view.next),
+        }
+    }
+}
+
+impl ViewState {
+    pub(crate) fn log(&self, id: LogId) -> Option<&LogView> {
+        self.logs.get(id.counter() as usize)?.as_deref()
+    }
+
+    pub(crate) fn log_mut(&mut self, id: LogId) -> Option<&mut LogView> {
+        self.logs.get_mut(id.counter() as usize)?.as_deref_mut()
+    }
+
+    pub(crate) fn put_log(&mut self, id: LogId, log: LogView) {
+        let index = id.counter() as usize;
+        if index >= self.logs.len() {
+            self.logs.resize_with(index + 1, || None);
+        }
+        self.logs[index] = Some(Box::new(log));
+    }
+
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, &LogView)> {
+        self.logs.iter().enumerate().filter_map(|(i, l)| Some((i as u64, l.as_deref()?)))
+    }
+
+    /// Adds a durable batch: the runs to their logs, its place to the segment's index.
+    pub(crate) fn add(&mut self, batch: &Durable<'_>) {
+        self.durable = batch.seq;
+        let end = batch.offset + batch.bytes;
+        self.stream_end = StreamEnd { segment: batch.segment, offset: end, seq: batch.seq + 1 };
+        let Some(segment) = self.segments.get_mut(&batch.segment) else { return };
+        if segment.first_seq == 0 {
+            segment.first_seq = batch.seq;
+        }
+        segment.last_seq = batch.seq;
+        segment.end = end;
+        for run in batch.runs {
+            let Some(Some(log)) = self.logs.get_mut(run.log.counter() as usize) else { continue };
+            log.next = log.next.max(run.last_lsn().next());
+            log.epoch = log.epoch.max(run.epoch);
+            log.last_time_us = log.last_time_us.max(batch.time_us);
+            if let Some(live) = &mut segment.live {
+                live.add(run, batch.offset, log.last_time_us);
+            }
+        }
+    }
+}
+
+impl SegmentView {
+    pub(crate) fn unsealed(file: u64, nonce: u64) -> Self {
+        let live = Some(LiveIndex::default());
+        Self { file, nonce, end: UNIT_MIN as u64, first_seq: 0, last_seq: 0, live }
+    }
+}
+
+impl LiveIndex {
+    fn add(&mut self, run: &Run, offset: u64, time_us: u64) {
+        if self.records == 0 {
+            self.first_time_us = time_us;
+        }
+        self.records += u64::from(run.count);
+        self.last_time_us = time_us;
+        let extent = self.extents.entry(run.log).or_insert_with(|| Extent {
+            entry: IndexEntry {
+                log: run.log,
+                first_lsn: run.first_lsn,
+                last_lsn: run.first_lsn,
+                first_epoch: run.epoch,
+                last_epoch: run.epoch,
+                first_time_us: time_us,
+                first_offset: offset,
+                ..IndexEntry::default()
+            },
+            more: Vec::new(),
+        });
+        let entry = &mut extent.entry;
+        entry.last_lsn = run.last_lsn();
+        entry.last_epoch = run.epoch;
+        entry.last_time_us = time_us;
+        entry.records += u64::from(run.count);
+        entry.bytes += u64::from(run.bytes);
+        let last = extent.more.last().map_or(entry.first_offset, |p| p.offset);
+        if offset >= last + POSTING_EVERY_BYTES {
+            extent.more.push(Posting { lsn: run.first_lsn, offset, time_us });
+        }
+    }
+
+    /// The offset of a batch at or before the one that holds `lsn`, if this segment holds it.
+    fn offset_of(&self, log: LogId, lsn: Lsn) -> Option<u64> {
+        let extent = self.extents.get(&log)?;
+        if lsn < extent.entry.first_lsn || lsn > extent.entry.last_lsn {
+            return None;
+        }
+        let after = extent.more.partition_point(|p| p.lsn <= lsn);
+        Some(after.checked_sub(1).map_or(extent.entry.first_offset, |i| extent.more[i].offset))
+    }
+
+    /// Entries sorted by log, and their postings; each entry says where its postings begin.
+    pub(crate) fn sorted(&self) -> (Vec<IndexEntry>, Vec<Posting>) {
+        let mut extents: Vec<_> = self.extents.values().collect();
+        extents.sort_unstable_by_key(|e| e.entry.log);
+        let mut postings = Vec::new();
+        let entries = extents.into_iter().map(|e| {
+            let mut entry = e.entry.clone();
+            entry.posting_start = postings.len() as u32;
+            postings.push(Posting {
+                lsn: entry.first_lsn,
+                offset: entry.first_offset,
+                time_us: entry.first_time_us,
+            });
+            postings.extend_from_slice(&e.more);
+            entry.posting_count = postings.len() as u32 - entry.posting_start;
+            entry
+        });
+        (entries.collect(), postings)
+    }
+
+    /// The first LSN of `log` here whose record is not older than `time_us`, by the sparse times: a
+    /// place to begin looking, never too late. `None` when all of its records here are older.
+    pub(crate) fn lsn_before_time(&self, log: LogId, time_us: u64) -> Option<Option<Lsn>> {
+        let extent = self.extents.get(&log)?;
+        if extent.entry.last_time_us < time_us {
+            return Some(None);
+        }
+        let after = extent.more.partition_point(|p| p.time_us < time_us);
+        let first = extent.entry.first_lsn;
+        Some(Some(after.checked_sub(1).map_or(first, |i| extent.more[i].lsn)))
+    }
+}
