@@ -1,6 +1,6 @@
 //! Bugs on purpose: a lab that does not catch them sees nothing.
 //!
-//! Invariant: without the feature `planted`, which no release has, there is nothing here but `false`.
+//! Invariant: without the feature `planted`, which no release has, there is only `false` here.
 //! Not here: who must catch them (tests/lab/powercut.sh).
 
 /// Whether writes that must be durable are to be acked without: `SAPWOOD_PLANTED=skip-sync`.
