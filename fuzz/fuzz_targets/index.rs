@@ -1,5 +1,5 @@
-//! The index file of a sealed segment. The judge is in the library, so that a finding replays as a plain
-//! test (tests/tests/fuzz_regressions.rs).
+//! The index file of a sealed segment. The judge is in the library, so that a finding replays as a
+//! plain test (tests/tests/fuzz_regressions.rs).
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

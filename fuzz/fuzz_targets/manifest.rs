@@ -1,5 +1,5 @@
-//! A manifest: frames and their edits. The judge is in the library, so that a finding replays as a plain
-//! test (tests/tests/fuzz_regressions.rs).
+//! A manifest: frames and their edits. The judge is in the library, so that a finding replays as a
+//! plain test (tests/tests/fuzz_regressions.rs).
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

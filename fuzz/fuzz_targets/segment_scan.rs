@@ -1,5 +1,5 @@
-//! A segment file, scanned as recovery does it. The judge is in the library, so that a finding replays as a plain
-//! test (tests/tests/fuzz_regressions.rs).
+//! A segment file, scanned as recovery does it. The judge is in the library, so that a finding
+//! replays as a plain test (tests/tests/fuzz_regressions.rs).
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
