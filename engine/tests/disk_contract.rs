@@ -119,22 +119,27 @@ fn files_are_private_and_links_are_not_followed() {
 /// Set in the child that holds the lock: where the directory is.
 const CHILD: &str = "SAPWOOD_TEST_LOCK_CHILD";
 
-/// Takes the lock, registers it in a ring and keeps 64 large writes in flight until it is killed.
+/// Bytes of each write of that child, and how many it has in flight.
+const CHUNK: usize = 1 << 20;
+const CHUNKS: u64 = 64;
+
+/// Takes the lock, registers it in a ring and keeps large writes in flight until it is killed.
 fn hold_the_lock_and_write(dir: &std::path::Path) -> ! {
     let storage = OsStorage::open(dir, ring(Durable::Dsync)).unwrap();
     let me = hostinfo().unwrap().encode();
     let LockOutcome::Taken(guard) = storage.lock("lock", &me).unwrap() else { panic!("held") };
     let lock = Some(guard.file().clone());
-    let mut disk = storage.disk(&DiskSpec { in_flight: 64, arena: None, lock }).unwrap();
+    let mut disk =
+        storage.disk(&DiskSpec { in_flight: CHUNKS as usize, arena: None, lock }).unwrap();
     disk.bind().unwrap();
     let file = storage.create("a").unwrap();
     let (mut n, mut done) = (0u64, Vec::new());
     loop {
-        let mut buf = AlignedBuf::zeroed(1 << 18).unwrap();
+        let mut buf = AlignedBuf::zeroed(CHUNK).unwrap();
         buf.fill(n as u8);
         let op = Op::Write {
             file: file.clone(),
-            offset: n % 64 * (1 << 18),
+            offset: n % CHUNKS * CHUNK as u64,
             buf: IoBuf::Owned(buf),
             persist: true,
         };
@@ -181,11 +186,16 @@ fn a_killed_writer_keeps_the_lock_until_its_last_write_has_landed() {
         let LockOutcome::Taken(_guard) = storage.lock("lock", &us).unwrap() else {
             panic!("a dead process's lock is waited for");
         };
-        let (file, len) = storage.open("a", sapwood::io::Mode::Read).unwrap();
-        let read = || {
-            let mut buf = AlignedBuf::zeroed(len as usize).unwrap();
-            storage.read_at(&file, 0, &mut buf, len as usize).unwrap();
-            buf.to_vec()
+        let (file, _) = storage.open("a", sapwood::io::Mode::Read).unwrap();
+        let mut buf = AlignedBuf::zeroed(4096).unwrap();
+        // The last block of each write, the newest write first: quick, or all would have landed.
+        let mut read = || -> Vec<u8> {
+            let ends = (1..=CHUNKS).rev().map(|n| n * CHUNK as u64 - 4096);
+            ends.map(|end| {
+                storage.read_at(&file, end, &mut buf, 4096).unwrap();
+                buf[0]
+            })
+            .collect()
         };
         let first = read();
         std::thread::sleep(std::time::Duration::from_millis(100));
