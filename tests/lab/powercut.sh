@@ -6,8 +6,8 @@
 #   FS="ext4 xfs" SEED=7 STATES=20 tests/lab/powercut.sh
 #
 # 1. The lab proves itself: a stand-in log that syncs must pass, one that does not must be caught.
-# 2. The engine runs once on each file system (tests/src/bin/cutload.rs); each crash state is
-#    reopened and judged against the contract (tests/src/bin/cutcheck.rs).
+# 2. The engine runs once on each file system (crashlab load, in tests/src/bin/crashlab); each
+#    crash state is reopened, judged against the contract and written on (crashlab check).
 # 3. The engine with its sync taken out (feature `planted`) must be caught on each.
 #
 # File systems: ext4, xfs, btrfs, and raw. The engine keeps files, so it cannot have the naked
@@ -26,6 +26,7 @@ proof_states=25
 [ "${1:-}" = --full ] && states=${STATES:-240}
 systems=${FS:-ext4 xfs raw btrfs}
 seed=${SEED:-1}
+rounds=${ROUNDS:-320}
 disk_mb=640
 passed=0 failed=0 skipped=0 failures=()
 
@@ -138,8 +139,45 @@ prove() { # prove FS: the stand-in, honest and planted
     done
 }
 
+build() { # build NAME CARGO-WORDS...: the crashlab program as $work/NAME
+    local name=$1
+    shift
+    local into=${CARGO_TARGET_DIR:-$root/target}/powercut-$name
+    (cd "$root" && timeout 900 cargo build --quiet --release -p sapwood-tests --bin crashlab \
+        --target-dir "$into" "$@") && cp "$into/release/crashlab" "$work/$name"
+}
+
+as_mounted() { # what cutlab.py calls a file system that is named FS here
+    case $1 in raw) echo bare ;; *) echo "$1" ;; esac
+}
+
+judge_engine() { # judge_engine FS: the engine as it is, then with its sync taken out
+    local label=$1 fs
+    fs=$(as_mounted "$1")
+    local check=("$work/honest" check '{mnt}/wal' '{sent}' '{acked}')
+    section "the engine on $label"
+    if record run "$fs" "$work/honest" load '{mnt}/wal' '{marks}' "$rounds"; then
+        must_hold "engine on $label" "$fs" "$states" "${check[@]}"
+    else
+        fail "engine on $label: the workload failed"
+    fi
+    if SAPWOOD_PLANTED=skip-sync record run "$fs" \
+        "$work/planted" load '{mnt}/wal' '{marks}' "$rounds"; then
+        must_be_caught "engine without sync on $label" "$fs" $proof_states "${check[@]}"
+    else
+        fail "engine without sync on $label: the workload failed"
+    fi
+}
+
 section "the lab proves itself"
 prove device
 prove ext4
+
+section "building the engine, and the engine with a planted bug"
+if build honest && build planted --features sapwood/planted; then
+    for system in $systems; do judge_engine "$system"; done
+else
+    fail "the engine does not build"
+fi
 
 finish
