@@ -1,5 +1,5 @@
-//! What every implementation of the seam must do: one suite, run for the ring, for its blocking twin
-//! and for the simulator, so that the simulator cannot slowly lie.
+//! What every implementation of the seam must do: one suite, run for the ring, for its blocking
+//! twin and for the simulator, so that the simulator cannot slowly lie.
 //!
 //! Each function takes a fresh, empty storage and panics when a promise is broken.
 //!

@@ -1,8 +1,8 @@
 //! Who a process is, so that a lock file can name its owner and a successor can see it gone.
 //!
-//! Invariants: a process is the same only if host, boot, pid *and* start time agree: pids come back.
-//! A process of another host or boot is never called dead by looking at ours: of another boot of this
-//! host it is gone, of another host nobody knows.
+//! Invariants: a process is the same only if host, boot, pid *and* start time agree: pids come
+//! back. A process of another host or boot is never called dead by looking at ours: of another boot
+//! of this host it is gone, of another host nobody knows.
 //!
 //! Not here: the lock itself (`lock`).
 
@@ -98,8 +98,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// The command's name is in parentheses and may itself contain spaces and parentheses, so fields
-    /// are counted from the last one.
+    /// The command's name is in parentheses and may itself contain spaces and parentheses, so
+    /// fields are counted from the last one.
     fn parse(stat: &str) -> Option<Self> {
         let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
         // The numbers of the fields are those of proc(5): 3, 9, 22, 31.

@@ -4,9 +4,9 @@
 //! ring that has the file registered; the content only *describes* the owner, the lock decides.
 //!
 //! Crash story: a process is killed with writes in flight. Its descriptors are closed at once, its
-//! ring 16 to 60 ms later, when the last write has landed. A plain lock would be free in between, and
-//! a successor would read bytes that still change. Ours is held; the successor sees that the owner is
-//! gone and waits.
+//! ring 16 to 60 ms later, when the last write has landed. A plain lock would be free in between,
+//! and a successor would read bytes that still change. Ours is held; the successor sees that the
+//! owner is gone and waits.
 //!
 //! Not here: fencing. A lock is advisory and can be lost (NFS); terms in the data path fence.
 
@@ -85,8 +85,8 @@ fn read_identity(file: &fs::File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Waits until the lock is free (and takes it, if asked), or until its owner is seen alive. An owner
-/// that is gone, or that has not yet said who it is, is given [`GONE_WAIT`].
+/// Waits until the lock is free (and takes it, if asked), or until its owner is seen alive. An
+/// owner that is gone, or that has not yet said who it is, is given [`GONE_WAIT`].
 pub(super) fn wait_for(file: &fs::File, take: bool) -> io::Result<Held> {
     let give_up = Instant::now() + GONE_WAIT;
     let mut told = false;

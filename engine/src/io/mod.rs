@@ -1,21 +1,22 @@
 //! The I/O seam: everything the engine asks of the world outside its own memory.
 //!
-//! [`Storage`] is the blocking half (open, recovery, readers, tools); [`Disk`] is the completion half,
-//! one per shard; [`Clock`], [`futex`] and [`Storage::random_u64`] are time, waiting and chance.
+//! [`Storage`] is the blocking half (open, recovery, readers, tools); [`Disk`] is the completion
+//! half, one per shard; [`Clock`], [`futex`] and [`Storage::random_u64`] are time, waiting and
+//! chance.
 //!
 //! Invariants:
 //! - A buffer moves into its operation and comes back with the completion; nothing else may touch
 //!   its bytes meanwhile, so "used after free" and "changed under the device" cannot be written.
 //! - Every submitted operation completes exactly once, also when it failed.
 //! - `Ok` of a write or a read means the whole buffer; a read alone may be short, at the end of the
-//!   file. Short transfers, EINTR and EAGAIN are resubmitted here, over the same range and bounded by
-//!   [`RESUBMITS_MAX`]; no other failure is ever tried again.
-//! - `Ok` of a write with `persist` means: on the medium. A sync covers only what had completed when
-//!   it was submitted.
+//!   file. Short transfers, EINTR and EAGAIN are resubmitted here, over the same range and bounded
+//!   by [`RESUBMITS_MAX`]; no other failure is ever tried again.
+//! - `Ok` of a write with `persist` means: on the medium. A sync covers only what had completed
+//!   when it was submitted.
 //! - Time, chance, threads and `std::fs` enter the engine here and nowhere else.
 //!
-//! Not here: what the bytes mean (`format`), which file is which (`segment`, `manifest`), what to do
-//! about a failure (`shard`).
+//! Not here: what the bytes mean (`format`), which file is which (`segment`, `manifest`), what to
+//! do about a failure (`shard`).
 
 // What the rest of the engine may not call is called here, and only here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -234,8 +235,8 @@ pub enum Wait {
 
 /// One shard's device, completion style.
 pub trait Disk: Send {
-    /// Ties the disk to the thread that will drive it; called once, on that thread, before the first
-    /// [`reap`](Disk::reap).
+    /// Ties the disk to the thread that will drive it; called once, on that thread, before the
+    /// first [`reap`](Disk::reap).
     ///
     /// # Errors
     /// Of the kernel.
@@ -329,8 +330,8 @@ pub enum LockOutcome {
     },
 }
 
-/// A taken lock. Dropping it closes our descriptor: the lock then ends with the last disk that has it
-/// registered. [`unlock`](LockGuard::unlock) ends it now.
+/// A taken lock. Dropping it closes our descriptor: the lock then ends with the last disk that has
+/// it registered. [`unlock`](LockGuard::unlock) ends it now.
 #[derive(Debug)]
 pub struct LockGuard {
     file: File,
@@ -458,8 +459,8 @@ pub trait Storage: Send + Sync {
     /// Of the file system; a lock that is held is no error.
     fn lock(&self, name: &str, identity: &[u8]) -> io::Result<LockOutcome>;
 
-    /// The living owner of the lock file, if there is one, without taking the lock: what a read-only
-    /// open asks. Waits like [`lock`](Storage::lock) for what a dead process still holds.
+    /// The living owner of the lock file, if there is one, without taking the lock: what a
+    /// read-only open asks. Waits like [`lock`](Storage::lock) for what a dead process still holds.
     ///
     /// # Errors
     /// Of the file system.

@@ -1,8 +1,8 @@
 //! A directory of the operating system: the blocking half of the seam, and what makes its disks.
 //!
 //! Invariants: everything is opened relative to the directory's descriptor, by a plain name, never
-//! through a symbolic link; the directory is made 0700 and files 0600; one file is either O_DIRECT or
-//! not, for writers and readers alike.
+//! through a symbolic link; the directory is made 0700 and files 0600; one file is either O_DIRECT
+//! or not, for writers and readers alike.
 //!
 //! Not here: which files there are and what they mean.
 

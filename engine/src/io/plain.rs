@@ -1,8 +1,8 @@
 //! Blocking transfers at a position: the one place that says when pread and pwrite are done.
 //!
-//! Invariants: after EINTR, EAGAIN or a short transfer the whole range is transferred again, at most
-//! [`RESUBMITS_MAX`] times: a partial direct write leaves nothing known about what it wrote. Never
-//! O_APPEND. An error of a sync is final.
+//! Invariants: after EINTR, EAGAIN or a short transfer the whole range is transferred again, at
+//! most [`RESUBMITS_MAX`] times: a partial direct write leaves nothing known about what it wrote.
+//! Never O_APPEND. An error of a sync is final.
 //!
 //! Not here: the ring (`uring`), which follows the same rules by `slot`.
 

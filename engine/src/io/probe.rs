@@ -3,7 +3,8 @@
 //! Invariants: every finding says why it is what it is; nothing is believed that the kernel did not
 //! report or a measurement did not show ("not reported" means 4096).
 //!
-//! Not here: what the directory recorded at creation (`manifest`), which overrules a new measurement.
+//! Not here: what the directory recorded at creation (`manifest`), which overrules a new
+//! measurement.
 
 use std::fs;
 use std::io;

@@ -11,11 +11,11 @@
 //! | operations complete in any order, after any time | acks leave in order all the same |
 //! | a sync covers only what had completed when it was submitted | no ack rests on an early sync |
 //! | a name survives only if the directory was synced after it, else by chance | no lost segment |
-//! | the length of a file is lost with the write that made it | the end is never read from a length |
+//! | the length of a file is lost with the write that made it | no end is read from a length |
 //!
-//! Invariants: the same seed and the same calls give the same run, to the byte ([`fingerprint`]
-//! (SimStorage::fingerprint)); time is virtual and passes only in `reap`, `sleep` and blocking calls.
-//! A crash leaves the old world as it was, so that one moment can crash in many ways.
+//! Invariants: the same seed and the same calls give the same run, to the byte
+//! ([`SimStorage::fingerprint`]); time is virtual and passes only in `reap`, `sleep` and blocking
+//! calls. A crash leaves the old world as it was, so that one moment can crash in many ways.
 //!
 //! Not here: threads. Shards are driven by whoever holds the seed.
 
@@ -49,8 +49,8 @@ pub struct Faults {
     /// A write fails with EIO; any of its sectors may have landed, now or at the crash. The shard
     /// halts, nothing of the batch is acked, what was acked stays readable.
     pub eio_write: u32,
-    /// A sync fails with EIO, and what it should have covered will be covered by no later sync, which
-    /// succeeds. The shard halts at the first failure and never tries again.
+    /// A sync fails with EIO, and what it should have covered will be covered by no later sync,
+    /// which succeeds. The shard halts at the first failure and never tries again.
     pub eio_sync: u32,
     /// A read fails with EIO. Recovery and readers say so and lose nothing; others go on.
     pub eio_read: u32,
@@ -66,8 +66,8 @@ pub struct Faults {
     pub latency_ns_min: u64,
     /// The longest time that an operation takes, stalls apart.
     pub latency_ns_max: u64,
-    /// Per sector that survives a crash: one bit of it is turned. Damage below the durable watermark
-    /// is `Corrupt`, never silence.
+    /// Per sector that survives a crash: one bit of it is turned. Damage below the durable
+    /// watermark is `Corrupt`, never silence.
     pub bit_rot: u32,
     /// The disk is full once it holds this many bytes: ENOSPC, retriable, nothing acked is lost.
     pub enospc_after: Option<u64>,
@@ -219,7 +219,8 @@ impl SimStorage {
     }
 
     /// What a power cut at this moment leaves: everything synced; of everything else, completed or
-    /// in flight, a random part. Nobody holds the lock; files of the old world are stale in the new.
+    /// in flight, a random part. Nobody holds the lock; files of the old world are stale in the
+    /// new.
     #[must_use]
     pub fn crash(&self) -> Self {
         let state = self.0.state.lock().crash();

@@ -1,8 +1,8 @@
 //! One operation under way in a ring: what it owns, and when it is over.
 //!
 //! Invariants: a slot is judged only when every submission queue entry that it put in the ring has
-//! completed; it is then resubmitted whole or given back, never both. A linked write is durable only
-//! if the write was full *and* its sync succeeded; a cancelled sync is "not durable".
+//! completed; it is then resubmitted whole or given back, never both. A linked write is durable
+//! only if the write was full *and* its sync succeeded; a cancelled sync is "not durable".
 //!
 //! Crash story: a write comes back short and cuts its link; the sync says ECANCELED. Had the slot
 //! looked at the write's length alone, it would ack bytes that no sync covered.

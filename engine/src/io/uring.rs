@@ -1,17 +1,17 @@
 //! The disk on io_uring: one ring per shard, one system call that submits and waits.
 //!
 //! Invariants:
-//! - Whatever the kernel may still touch (buffers, names, the bell's word) is owned by a slot, or by
-//!   the disk, until its completion was seen. Dropping the disk waits for every completion first; if
-//!   it cannot, it leaks the memory rather than free it.
+//! - Whatever the kernel may still touch (buffers, names, the bell's word) is owned by a slot, or
+//!   by the disk, until its completion was seen. Dropping the disk waits for every completion
+//!   first; if it cannot, it leaks the memory rather than free it.
 //! - A slot's entries enter the submission queue together or not at all; the queue has room for all
 //!   entries of all slots, so a chain is never split for want of room.
 //! - The completion queue has room for everything in flight: an overflow is fatal.
 //! - A completion names the generation of its slot; one of an earlier life is fatal.
 //! - Fixed file 0 is the directory's lock, which thus lives until the ring is gone.
 //!
-//! One of the two rooms of the engine that may contain `unsafe`. Not here: when an operation is over
-//! (`slot`), what is done where there is no ring (`blocking`).
+//! One of the two rooms of the engine that may contain `unsafe`. Not here: when an operation is
+//! over (`slot`), what is done where there is no ring (`blocking`).
 
 use std::ffi::CString;
 use std::fs;
@@ -212,15 +212,15 @@ impl UringDisk {
     /// Registers the arena; without it, writes are plain ones that pin their pages each time.
     fn register_arena(&mut self, arena: &Arena) {
         let iovec = libc::iovec { iov_base: arena.base as *mut _, iov_len: arena.bytes };
-        // SAFETY: the memory stays mapped while the ring lives, as `arena.keep` is stored beside it;
-        // even were the range wrong, the ring is only ever told to write from inside an `IoBuf` that
-        // it owns, never from the range as such.
+        // SAFETY: the memory stays mapped while the ring lives, as `arena.keep` is stored beside
+        // it; even were the range wrong, the ring is only ever told to write from inside an `IoBuf`
+        // that it owns, never from the range as such.
         match unsafe { self.ring.submitter().register_buffers(&[iovec]) } {
             Ok(()) => self.arena = Some(arena.clone()),
             Err(error) => tracing::warn!(
                 %error,
                 bytes = arena.bytes,
-                "the staging arena cannot be registered (RLIMIT_MEMLOCK?): writes pin their own pages"
+                "the staging arena cannot be registered (RLIMIT_MEMLOCK?): writes pin pages"
             ),
         }
     }
@@ -323,9 +323,9 @@ impl UringDisk {
         let main = main.user_data(user_data(slot.generation, index, Part::Main));
         let mut queue = self.ring.submission();
         // SAFETY: all that the entries point to is owned by the slot (buffer, name) or by the disk
-        // (descriptors, fixed tables), none of which is freed or moved before the slot's completions
-        // were seen: the buffer and the name are heap memory, and `Drop` drains. The memory of a read
-        // is written by the kernel alone, as the slot owns the buffer.
+        // (descriptors, fixed tables), none of which is freed or moved before the slot's
+        // completions were seen: the buffer and the name are heap memory, and `Drop` drains. The
+        // memory of a read is written by the kernel alone, as the slot owns the buffer.
         let pushed = unsafe {
             match sync {
                 None => queue.push(&main).map(|()| 1),
@@ -451,7 +451,8 @@ impl UringDisk {
         let fd = Fd(self.bell.0.as_raw_fd());
         let len = size_of::<u64>() as u32;
         let entry = opcode::Read::new(fd, self.bell_word.as_mut_ptr(), len).build();
-        // SAFETY: the word and the eventfd live as long as the disk, whose `Drop` waits for this read.
+        // SAFETY: the word and the eventfd live as long as the disk, whose `Drop` waits for this
+        // read.
         unsafe { self.ring.submission().push(&entry.user_data(BELL)) }
             .map_err(|_| io::Error::other("the submission queue has no room for the bell"))?;
         self.bell_armed = true;

@@ -1,8 +1,8 @@
 //! The completion half of the simulated disk: a queue of operations and the times they end at.
 //!
-//! Invariants: an operation completes when virtual time reaches its end, in the order of those ends;
-//! a buffer's bytes are summed at submission and again at completion, as whoever changes a buffer
-//! that the device is reading must be caught here.
+//! Invariants: an operation completes when virtual time reaches its end, in the order of those
+//! ends; a buffer's bytes are summed at submission and again at completion, as whoever changes a
+//! buffer that the device is reading must be caught here.
 //!
 //! Not here: what a completion does to the bytes (`state`).
 

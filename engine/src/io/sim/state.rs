@@ -1,8 +1,8 @@
 //! What is on the simulated disk: what readers see, what is durable, and what is neither yet.
 //!
 //! Invariants:
-//! - `durable` is what every crash keeps. A change lies in `pending` from its submission until a sync
-//!   (or its own DSYNC) covers it; a crash keeps any part of what is pending.
+//! - `durable` is what every crash keeps. A change lies in `pending` from its submission until a
+//!   sync (or its own DSYNC) covers it; a crash keeps any part of what is pending.
 //! - A newer durable write hides the sectors of older pending ones: they never come back over it.
 //! - A change that a failed sync should have covered is *forsaken*: no later sync covers it.
 //!

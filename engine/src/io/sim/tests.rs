@@ -258,7 +258,7 @@ fn run(seed: u64) -> (u64, u64, Vec<u8>) {
     sim.sync_dir().unwrap();
     let mut disk = disk(&sim);
     for n in 0..100u64 {
-        let persist = sim.random_u64() % 2 == 0;
+        let persist = sim.random_u64().is_multiple_of(2);
         let _ = disk.submit(n, write_op(&file, n % 7 * 4096, n as u8, persist));
         let wait = if n % 3 == 0 { Wait::Event } else { Wait::No };
         disk.reap(&mut Vec::new(), wait).unwrap();
