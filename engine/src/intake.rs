@@ -373,7 +373,7 @@ impl Intake {
 
     /// The first failure of a halted shard.
     pub(crate) fn halted(&self) -> Option<Arc<Cause>> {
-        (self.failed.load(Ordering::Acquire) != u64::MAX).then(|| self.first_cause())
+        self.cause.get().map(Arc::clone)
     }
 
     fn first_cause(&self) -> Arc<Cause> {

@@ -522,6 +522,11 @@ impl Manifest {
         self.queued
     }
 
+    /// Whether `step` would start something.
+    pub(crate) fn wants_step(&self) -> bool {
+        self.flight.is_none() && !self.queue.is_empty()
+    }
+
     pub(crate) fn idle(&self) -> bool {
         self.flight.is_none() && self.queue.is_empty()
     }

@@ -41,6 +41,10 @@ use crate::view::View;
 /// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
 const BACKGROUND_OPS: usize = 16;
 
+/// An engine of this very process may be draining after its last handle was dropped: an open waits
+/// this long for its lock.
+const OWN_LOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// Recovery tells how far it is this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -108,10 +112,21 @@ fn refuse_foreign(config: &Config, files: &[(String, Name)]) -> Result<()> {
 
 fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
     let me = hostinfo().map_err(|e| Error::io("asking who we are", e))?;
-    match storage.lock(names::LOCK, &me.encode()) {
-        Ok(LockOutcome::Taken(guard)) => Ok(guard),
-        Ok(LockOutcome::Held { identity }) => Err(locked(HostInfo::parse(&identity))),
-        Err(e) => Err(Error::io("locking the directory", e)),
+    let clock = storage.clock();
+    let give_up = clock.mono_ns() + OWN_LOCK_WAIT.as_nanos() as u64;
+    loop {
+        match storage.lock(names::LOCK, &me.encode()) {
+            Ok(LockOutcome::Taken(guard)) => return Ok(guard),
+            Ok(LockOutcome::Held { identity }) => {
+                let owner = HostInfo::parse(&identity);
+                let ours = owner.as_ref().is_some_and(|owner| *owner == me);
+                if !ours || clock.mono_ns() >= give_up {
+                    return Err(locked(owner));
+                }
+                clock.sleep(Duration::from_millis(2));
+            }
+            Err(e) => return Err(Error::io("locking the directory", e)),
+        }
     }
 }
 

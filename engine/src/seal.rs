@@ -137,6 +137,17 @@ impl Sealer {
         self.queue.is_empty() && self.work.is_none()
     }
 
+    /// Whether `step` would start something.
+    pub(crate) fn wants_step(&self, durable: u64) -> bool {
+        if self.busy || self.failed {
+            return false;
+        }
+        match &self.work {
+            Some((_, step)) => !matches!(step, Step::Naming { .. } | Step::Trimming),
+            None => self.queue.front().is_some_and(|job| job.last_seq <= durable),
+        }
+    }
+
     /// When to look again although nothing happens.
     pub(crate) fn wake_at(&self) -> Option<u64> {
         (self.failed && !self.idle()).then_some(self.retry_at)

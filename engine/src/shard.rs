@@ -247,7 +247,10 @@ impl Shard {
             return true;
         }
         if self.halted {
-            return self.closing == Closing::Draining;
+            return false;
+        }
+        if self.manifest.wants_step() || self.sealer.wants_step(self.commit.durable) {
+            return true;
         }
         if let Some(pending) = &self.commit.pending {
             // It waits for its slots (their last one rings), for the disk or for a segment.
