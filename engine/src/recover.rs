@@ -272,7 +272,7 @@ fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Re
         seen.end = sealed.end_offset;
         (seen.first_seq, seen.last_seq) = (sealed.first_seq, sealed.last_seq);
     }
-    let built = seal::build(&mut blank, &work.state, work.plan.shard, id, sealed.last_crc);
+    let built = seal::build(&blank, &work.state, work.plan.shard, id, sealed.last_crc);
     let Some(built) = built else { return Ok(()) };
     if let Ok(data) = IndexData::decode(&built.index) {
         seal::adopt(&mut work.view, &data);
@@ -495,9 +495,10 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
 /// Seals a predecessor: index file durable, state told. Returns where its batches end.
 fn seal_blocking(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<u64> {
     let last_crc = work.last_crcs.get(&id).copied().unwrap_or(0);
-    let built = seal::build(&mut work.view, &work.state, work.plan.shard, id, last_crc);
+    let built = seal::build(&work.view, &work.state, work.plan.shard, id, last_crc);
     let Some(built) = built else { return Ok(facts.bytes) };
     write_index(work.plan, facts.file, &built.index)?;
+    seal::Built::link(built.chains, &mut work.view);
     work.state.apply(&built.edit);
     let seen = work.view.segments.get_mut(&id);
     Ok(seen.map_or(facts.bytes, |seen| {

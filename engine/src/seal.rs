@@ -1,7 +1,7 @@
 //! Sealing: a full segment becomes immutable, its index a file of its own.
 //!
 //! Invariants, in this order: all batches of the segment are durable → index file written and synced
-//! → directory synced → chains extended → `Sealed` edit durable → the index in memory is dropped.
+//! → directory synced → chains linked → `Sealed` edit durable → the index in memory is dropped.
 //!
 //! Crash story: the power goes between the index and the edit. Recovery finds an unsealed segment
 //! and an index nobody names: it seals the segment anew, over the file.
@@ -13,10 +13,10 @@ use std::io;
 
 use crate::chain;
 use crate::format::index::IndexData;
-use crate::format::manifest::Edit;
+use crate::format::manifest::{Chain, Edit};
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, Done, File, Op};
-use crate::lsn::{SegmentId, ShardId};
+use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::manifest::{Manifest, SealedFacts, State};
 use crate::names;
 use crate::segment::Active;
@@ -30,12 +30,26 @@ const RETRY_NS: u64 = 100_000_000;
 pub(crate) struct Built {
     pub index: Vec<u8>,
     pub edit: Edit,
+    /// The chains of the segment's logs with this segment in them: for the view, once the index file
+    /// is durable. (Before, a reader that walks back would look for a file that is not there.)
+    pub chains: Vec<(LogId, Chain)>,
 }
 
-/// Builds the index of `segment` and extends the chains of its logs in the view. `None` when the
-/// segment is not there, sealed already, or holds no batch.
+impl Built {
+    /// Lets readers walk back through this segment.
+    pub(crate) fn link(chains: Vec<(LogId, Chain)>, view: &mut ViewState) {
+        for (id, chain) in chains {
+            if let Some(log) = view.log_mut(id) {
+                log.chain = chain;
+            }
+        }
+    }
+}
+
+/// Builds the index of `segment` and the chains of its logs. `None` when the segment is not there,
+/// sealed already, or holds no batch.
 pub(crate) fn build(
-    view: &mut ViewState,
+    view: &ViewState,
     state: &State,
     shard: ShardId,
     segment: SegmentId,
@@ -48,6 +62,7 @@ pub(crate) fn build(
     }
     let (mut entries, postings) = live.sorted();
     let mut names = Vec::with_capacity(entries.len());
+    let mut chains = Vec::with_capacity(entries.len());
     let sealed = SealedFacts {
         first_seq: seen.first_seq,
         last_seq: seen.last_seq,
@@ -61,9 +76,11 @@ pub(crate) fn build(
     };
     let file = seen.file;
     for entry in &mut entries {
-        if let Some(log) = view.log_mut(entry.log) {
-            let links = chain::extend(&mut log.chain, segment, entry.first_lsn);
+        if let Some(log) = view.log(entry.log) {
+            let mut chain = log.chain.clone();
+            let links = chain::extend(&mut chain, segment, entry.first_lsn);
             (entry.ordinal, entry.prev, entry.jump) = links;
+            chains.push((entry.log, chain));
         }
         let name = state.logs.get(&entry.log).map(|facts| facts.name.clone());
         names.extend(name.map(|name| (entry.log, name)));
@@ -84,7 +101,7 @@ pub(crate) fn build(
     let index = data.encode();
     let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
     let edit = SealedFacts { index_bytes, index_crc, ..sealed }.edit(segment);
-    Some(Built { index, edit })
+    Some(Built { index, edit, chains })
 }
 
 /// Which logs a sealed segment added to their chains, told by its index, for a state that does not
@@ -110,9 +127,9 @@ struct Job {
 
 enum Step {
     Creating { built: Built },
-    Writing { file: File, edit: Edit },
-    Syncing { file: File, edit: Edit },
-    SyncingDir { edit: Edit },
+    Writing { file: File, built: Built },
+    Syncing { file: File, built: Built },
+    SyncingDir { built: Built },
     Naming { edit: u64 },
     Trimming,
 }
@@ -208,9 +225,8 @@ impl Sealer {
     fn begin(&mut self, manifest: &Manifest, view: &View) {
         let ready = self.queue.front().is_some_and(|job| job.last_seq <= view.durable());
         let Some(job) = ready.then(|| self.queue.pop_front()).flatten() else { return };
-        let mut state = view.lock();
-        let built = build(&mut state, &manifest.state, view.shard, job.active.id, job.last_crc);
-        drop(state);
+        let built =
+            build(&view.lock(), &manifest.state, view.shard, job.active.id, job.last_crc);
         self.work = built.map(|built| (job, Step::Creating { built }));
     }
 
@@ -219,11 +235,12 @@ impl Sealer {
         &mut self,
         disk: &mut dyn Disk,
         manifest: &mut Manifest,
-        shard: ShardId,
+        view: &View,
         token: u64,
         done: Done,
         now: u64,
     ) -> io::Result<()> {
+        let shard = view.shard;
         self.busy = false;
         let Some((job, step)) = self.work.take() else { return Ok(()) };
         if let Err(error) = done.result {
@@ -250,11 +267,15 @@ impl Sealer {
                 if !self.busy {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Step::Writing { file, edit: built.edit }
+                Step::Writing { file, built }
             }
-            Step::Writing { file, edit } => Step::Syncing { file, edit },
-            Step::Syncing { edit, .. } => Step::SyncingDir { edit },
-            Step::SyncingDir { edit } => Step::Naming { edit: manifest.push(edit) },
+            Step::Writing { file, built } => Step::Syncing { file, built },
+            Step::Syncing { built, .. } => Step::SyncingDir { built },
+            Step::SyncingDir { built } => {
+                // Before the edit: a snapshot that says `Sealed` has the chains too.
+                Built::link(built.chains, &mut view.lock());
+                Step::Naming { edit: manifest.push(built.edit) }
+            }
             Step::Naming { .. } | Step::Trimming => return Ok(()),
         };
         self.work = Some((job, step));

@@ -289,7 +289,7 @@ impl Shard {
                 TOKEN_SEAL => {
                     let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
                     self.sealer
-                        .complete(disk, manifest, self.id, TOKEN_SEAL, done, now)
+                        .complete(disk, manifest, &self.port.view, TOKEN_SEAL, done, now)
                         .map_err(|e| ("sealing a segment".into(), e))
                 }
                 _ => Ok(()),
