@@ -4,7 +4,7 @@
 //! - A segment is created, filled, synced and named in the manifest, in this order, before its first
 //!   batch: a roll writes no metadata.
 //! - Filling is paced: one write under way, and never ahead of a batch that waits, unless the batch
-//!   waits for this very segment.
+//!   waits for this very segment. A shard that is idle (its mark is written) fills without pauses.
 //! - A failure while a spare is prepared discards the spare and nothing else.
 //!
 //! Crash story: a power cut between creation and the naming edit leaves a file that the manifest does
@@ -118,15 +118,16 @@ impl Segments {
             .then_some(self.retry_at)
     }
 
-    /// One bounded step of preparing the next segment. `needed`: a batch waits for it; `crowded`: a
-    /// batch waits for the disk. Returns whether an operation was submitted.
+    /// One bounded step of preparing the next segment. `haste`: a batch waits for it, or nothing
+    /// else is going on; `crowded`: a batch waits for the disk. Returns whether an operation was
+    /// submitted.
     pub(crate) fn step(
         &mut self,
         disk: &mut dyn Disk,
         manifest: &mut Manifest,
         token: u64,
         now: u64,
-        needed: bool,
+        haste: bool,
         crowded: bool,
         random: impl FnOnce() -> u64,
     ) -> io::Result<bool> {
@@ -141,7 +142,7 @@ impl Segments {
             self.filling = Some(Fill { id, number, nonce: random(), step, busy: false });
         }
         self.poll_named(manifest);
-        if !needed && (crowded || !self.due()) {
+        if !haste && (crowded || !self.due()) {
             return Ok(false);
         }
         let Some(fill) = &mut self.filling else { return Ok(false) };

@@ -443,13 +443,15 @@ impl Shard {
         }
         let needed = self.commit.pending.is_some() && !self.fits_pending();
         let crowded = self.commit.pending.is_some() && !needed;
+        let busy = self.commit.pending.is_some() || !self.commit.in_flight.is_empty();
+        let haste = needed || (!busy && self.unmarked_since.is_none());
         let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
         let random = || self.storage.random_u64();
         let mut result = Ok(());
         if self.closing == Closing::No || needed {
             result = self
                 .segments
-                .step(disk, manifest, TOKEN_FILL, now, needed, crowded, random)
+                .step(disk, manifest, TOKEN_FILL, now, haste, crowded, random)
                 .map(|_| ());
         }
         let disk = &mut *self.disk;
