@@ -1,0 +1,189 @@
+//! The directory that a command works on: its options, and opening it.
+//!
+//! Not here: what opening means (the engine).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use bytesize::ByteSize;
+use sapwood::{Config, Engine, Recovery};
+
+use crate::exit::{Exit, Failure};
+
+/// The engine's default of the largest record.
+const RECORD_BYTES: u64 = 1 << 20;
+/// The engine's default of the largest batch.
+const BATCH_BYTES: u64 = 2 << 20;
+/// The largest batch there can be.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+/// Room that a batch needs besides its records.
+const BATCH_SLACK_BYTES: u64 = 8 << 10;
+/// Batches that must fit the staging memory.
+const BATCHES_STAGED_MIN: u64 = 4;
+
+/// What carries the I/O.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Backend {
+    /// io_uring where the kernel has it, else blocking calls
+    Auto,
+    /// io_uring, or an error
+    Uring,
+    /// pread and pwrite
+    Blocking,
+}
+
+impl From<Backend> for sapwood::Backend {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Uring => Self::Uring,
+            Backend::Blocking => Self::Blocking,
+        }
+    }
+}
+
+/// Options of a command that reads.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReadDir {
+    /// The directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Options of a command that writes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct WriteDir {
+    /// The directory; made when it is missing
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Size of a segment file; only for a new directory [default: 32MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "For a new directory")]
+    pub segment_size: Option<ByteSize>,
+    /// The largest record; only for a new directory [default: 1MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "For a new directory")]
+    pub record_max: Option<ByteSize>,
+    /// Shards: threads with files of their own; only for a new directory [default: 1]
+    #[arg(long, value_name = "COUNT", help_heading = "For a new directory")]
+    pub shards: Option<u16>,
+    /// Memory in which appends are staged [default: 32MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub stage_size: Option<ByteSize>,
+}
+
+impl WriteDir {
+    fn config(&self, backend: Backend) -> Result<Config> {
+        let mut config = Config { backend: backend.into(), ..Config::new(&self.dir) };
+        config.shards = self.shards.unwrap_or(config.shards);
+        if let Some(size) = self.segment_size {
+            config.segment_bytes = size.as_u64();
+        }
+        // Four batches fit a segment, and a batch holds at least one record of any size.
+        let batch_max = BATCH_BYTES_MAX.min(config.segment_bytes / 4);
+        let record = match self.record_max {
+            Some(size) => size.as_u64(),
+            None => RECORD_BYTES.min(batch_max.saturating_sub(BATCH_SLACK_BYTES)),
+        };
+        let batch = BATCH_BYTES.min(batch_max).max(record.saturating_add(BATCH_SLACK_BYTES));
+        let batch = batch.next_multiple_of(64 << 10);
+        if batch > batch_max {
+            return Err(usage(format!(
+                "a record of up to {} does not fit a segment of {}: give a --segment-size of at \
+                 least {} or a smaller --record-max (at most about 16 MiB)",
+                ByteSize(record),
+                ByteSize(config.segment_bytes),
+                ByteSize(4 * batch),
+            )));
+        }
+        config.record_bytes_max = record as u32;
+        config.batch_bytes_max = batch as u32;
+        config.stage_bytes = match self.stage_size {
+            Some(size) => size.as_u64(),
+            None => config.stage_bytes.max(BATCHES_STAGED_MIN * batch),
+        };
+        Ok(config)
+    }
+
+    /// Opens for writing; a missing directory is made.
+    pub(crate) fn open(&self, backend: Backend) -> Result<Engine> {
+        Ok(Engine::open(self.config(backend)?)?)
+    }
+}
+
+fn usage(message: String) -> anyhow::Error {
+    Failure::new(Exit::Usage, message).into()
+}
+
+/// Opens for reading: works while another process writes, changes nothing.
+pub(crate) fn open_read_only(dir: &Path, backend: Backend) -> Result<Engine> {
+    must_exist(dir)?;
+    let config = Config { read_only: true, backend: backend.into(), ..Config::new(dir) };
+    Ok(Engine::open(config)?)
+}
+
+/// Opens an existing directory and goes on without what is damaged.
+pub(crate) fn open_salvage(dir: &Path, stage_bytes: u64, backend: Backend) -> Result<Engine> {
+    must_exist(dir)?;
+    let recovery = Recovery::Salvage;
+    let mut config = Config { recovery, create: false, ..Config::new(dir) };
+    config.backend = backend.into();
+    config.stage_bytes = config.stage_bytes.max(stage_bytes);
+    Ok(Engine::open(config)?)
+}
+
+/// Says so when there is no directory, instead of making one.
+pub(crate) fn must_exist(dir: &Path) -> Result<()> {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::new(
+            Exit::Missing,
+            format!("{} is a file; --dir takes the directory that holds the logs", dir.display()),
+        )
+        .into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(
+            Exit::Missing,
+            format!("there is no directory {}; `sapwood append` makes one", dir.display()),
+        )
+        .into()),
+        Err(error) => Err(anyhow!(error).context(format!("opening {}", dir.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(segment: Option<&str>, record: Option<&str>) -> WriteDir {
+        let size = |text: &str| text.parse::<ByteSize>().unwrap();
+        WriteDir {
+            dir: "x".into(),
+            segment_size: segment.map(size),
+            record_max: record.map(size),
+            shards: None,
+            stage_size: None,
+        }
+    }
+
+    #[test]
+    fn sizes_that_go_together_make_a_valid_config() {
+        for (segment, record) in [
+            (None, None),
+            (Some("8MiB"), None),
+            (Some("1MiB"), None),
+            (Some("1MiB"), Some("100KiB")),
+            (Some("64MiB"), Some("15MiB")),
+        ] {
+            let config = options(segment, record).config(Backend::Auto).unwrap();
+            config.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_are_told() {
+        for (segment, record) in
+            [(Some("1MiB"), Some("1MiB")), (None, Some("9MiB")), (Some("1GiB"), Some("16MiB"))]
+        {
+            let error = options(segment, record).config(Backend::Auto).unwrap_err();
+            assert!(error.to_string().contains("--segment-size"), "{error}");
+        }
+    }
+}
