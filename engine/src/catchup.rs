@@ -223,7 +223,11 @@ impl Cursor {
                     return Err(Error::Unwritten { tail: log.next });
                 }
                 if self.next == log.next {
-                    return Ok(Step::End);
+                    // What may follow here is damaged, and nobody knows how much of it there is.
+                    let open_end = log.damage_at(self.next).filter(|d| d.last_lsn.is_none()).copied();
+                    let Some(facts) = open_end else { return Ok(Step::End) };
+                    drop(view);
+                    return Err(self.known_damage(&facts));
                 }
                 let spot = self.spot.as_ref();
                 spot.and_then(|spot| view.segments.get(&spot.segment)).map(|seen| seen.end)
@@ -261,7 +265,8 @@ impl Cursor {
     fn place(&mut self) -> Result<()> {
         if self.placed_for == Some(self.next) && self.spot.is_some() {
             let reason = "its segment does not hold it where its index says".to_owned();
-            return Err(self.damaged(self.next, 0, reason));
+            let last = self.last_in_segment().unwrap_or(self.next);
+            return Err(self.damaged(last, 0, reason));
         }
         self.placed_for = Some(self.next);
         let (segment, offset, seq) = match self.source.view.place(self.log, self.next) {
@@ -279,6 +284,15 @@ impl Cursor {
         let (number, nonce) = self.segment(segment)?;
         self.spot = Some(Spot { segment, number, nonce, offset, seq });
         Ok(())
+    }
+
+    /// The log's last LSN in the segment at hand, if that is sealed and holds `next`.
+    fn last_in_segment(&self) -> Option<Lsn> {
+        let spot = self.spot.as_ref()?;
+        let shard = self.source.view.shard;
+        let which = Which { shard, segment: spot.segment, file: spot.number };
+        let entry = self.source.indexes.find(which, self.log).ok().flatten()?;
+        (entry.first_lsn..=entry.last_lsn).contains(&self.next).then_some(entry.last_lsn)
     }
 
     fn segment(&self, id: SegmentId) -> Result<(u64, u64)> {

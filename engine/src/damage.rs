@@ -27,6 +27,7 @@ const RECORDS: u16 = 2;
 const BATCH: u16 = 3;
 const GAP: u16 = 4;
 const TAIL: u16 = 5;
+const MET: u16 = 6;
 
 /// What recovery has to say about a shard.
 #[derive(Default)]
@@ -43,6 +44,7 @@ pub(crate) fn reason(code: u16) -> &'static str {
         RECORDS => "records behind a damaged record header",
         BATCH => "the batch is damaged beyond its run table",
         GAP => "records are missing between batches that are there",
+        MET => "a reader could not read it",
         TAIL => "a durable batch is missing, and nothing tells what it held of this log",
         _ => "a reason that this version does not know",
     }
@@ -57,6 +59,20 @@ pub(crate) fn describe(facts: &DamageFacts) -> Damage {
         segment: facts.segment,
         offset: facts.offset,
         reason: reason(facts.reason).to_owned(),
+    }
+}
+
+/// Damage that a reader met, as facts of what is given up.
+pub(crate) fn give_up(log: LogId, damage: &Damage) -> DamageFacts {
+    DamageFacts {
+        log: Some(log),
+        first_lsn: damage.first,
+        last_lsn: damage.last.or(Some(damage.first)),
+        segment: damage.segment,
+        offset: damage.offset,
+        bytes: 0,
+        reason: MET,
+        lost: true,
     }
 }
 

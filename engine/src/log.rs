@@ -12,7 +12,7 @@ use crate::catchup::Source;
 use crate::damage;
 use crate::driver;
 use crate::engine::{Inner, LogInfo, change};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::manifest::{Edit, LogSettings};
 use crate::index::Which;
 use crate::lsn::{LogId, Lsn, Position};
@@ -186,6 +186,26 @@ impl Log {
     /// As [`info`](Self::info).
     pub fn durable(&self) -> Result<Lsn> {
         Ok(self.info()?.durable)
+    }
+
+    /// Goes on without what `damage` names, durably: every later reader is told `Lost`, once, and
+    /// reads on behind it. The choice that [`Recovery::Salvage`](crate::Recovery) makes for what
+    /// recovery finds, here for damage that a reader met. Damage of unknown extent costs one LSN.
+    ///
+    /// # Errors
+    /// `Invalid` for damage of another log, and in a read-only engine; else as the shard says.
+    pub fn salvage(&self, damage: &Damage) -> Result<()> {
+        if damage.log != Some(self.id) {
+            return Err(Error::Invalid(format!("this is no damage of log {:?}", self.name)));
+        }
+        let port = self.inner.port(self.id.shard())?;
+        let facts = damage::give_up(self.id, damage);
+        change(port, vec![Edit::Damage(facts)])?;
+        if let Some(log) = port.view.lock().log_mut(self.id) {
+            log.damages.retain(|d| (d.first_lsn, d.segment) != (facts.first_lsn, facts.segment));
+            log.damages.push(facts);
+        }
+        Ok(())
     }
 
     /// Changes the log's settings, durably.
