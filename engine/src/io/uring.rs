@@ -460,13 +460,21 @@ impl UringDisk {
     }
 
     /// One `io_uring_enter`: submits everything, waits for `want` completions. False: time was up.
-    fn enter(&self, want: usize, limit: Option<&Timespec>) -> io::Result<Entered> {
+    ///
+    /// With nothing to wait for it asks for events all the same: with DEFER_TASKRUN completions are
+    /// made only by an enter that does.
+    fn enter(&mut self, want: usize, limit: Option<&Timespec>) -> io::Result<Entered> {
+        let queued = self.ring.submission().len() as u32;
         let submitter = self.ring.submitter();
         let entered = match limit {
             Some(limit) if want > 0 => {
                 submitter.submit_with_args(want, &SubmitArgs::new().timespec(limit))
             }
-            _ => submitter.submit_and_wait(want),
+            // SAFETY: no signal mask is passed; the entries queued are covered by `push`.
+            _ => unsafe {
+                const GETEVENTS: u32 = 1;
+                submitter.enter::<libc::sigset_t>(queued, want as u32, GETEVENTS, None)
+            },
         };
         match entered {
             Ok(_) => Ok(Entered::Back),
@@ -566,12 +574,16 @@ impl Disk for UringDisk {
             _ => None,
         };
         let mut tries = 0;
+        let mut flushed = false;
         loop {
             self.harvest(done)?;
             let awake = wait == Wait::No || self.rung || done.len() > before;
-            if awake && !self.has_work() {
+            // Once: the TASKRUN flag can be stale. A completion on another core sets it after this
+            // thread has run that very completion; no enter clears it then, until the next one.
+            if awake && (flushed || !self.has_work()) {
                 break;
             }
+            flushed = awake;
             match self.enter(usize::from(!awake), limit.as_ref())? {
                 Entered::TimeUp | Entered::Interrupted => {
                     self.harvest(done)?;
@@ -581,6 +593,7 @@ impl Disk for UringDisk {
                     return Err(io::Error::from_raw_os_error(libc::EAGAIN));
                 }
                 Entered::Again => {
+                    flushed = false;
                     tries += 1;
                     std::thread::yield_now();
                 }
