@@ -298,12 +298,15 @@ fn remove_unnamed(
         let state = recovered.get(usize::from(shard.0)).map(|shard| &shard.state);
         let facts = state.and_then(|s| s.segments.values().find(|facts| facts.file == file));
         let named = facts.is_some_and(|facts| !is_index || facts.sealed.is_some());
-        let directory = state.map_or(0, |state| state.facts.directory);
         if named || storage.open(name, Mode::Read).is_err() {
             continue;
         }
         changed = true;
-        if is_index || never_used(storage, name, directory)? {
+        let useless = match state {
+            Some(state) if !is_index => never_used(storage, name, state)?,
+            _ => is_index,
+        };
+        if useless {
             storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
         } else {
             let aside = names::aside(name, storage.clock().wall_us());
@@ -317,19 +320,26 @@ fn remove_unnamed(
     Ok(())
 }
 
-/// A segment that was being prepared when the process ended: no batch stands at its front.
-fn never_used(storage: &dyn Storage, name: &str, directory: u64) -> Result<bool> {
+/// Whether a segment that no manifest names holds nothing that was ever kept: it was being prepared
+/// when the power went (its header is durable before its first batch is written), or what is in it
+/// is of an older term than the last, and everything kept of those stands in named segments.
+fn never_used(storage: &dyn Storage, name: &str, state: &State) -> Result<bool> {
     let doing = |e| Error::io(format!("reading {name}"), e);
     let (file, _) = storage.open(name, Mode::Read).map_err(doing)?;
-    let mut buf = AlignedBuf::zeroed(2 * UNIT_MIN).map_err(doing)?;
-    let got = storage.read_at(&file, 0, &mut buf, 2 * UNIT_MIN).map_err(doing)?;
-    if buf[..got].iter().all(|byte| *byte == 0) {
-        return Ok(true);
-    }
-    let Ok(header) = SegmentHeader::decode(&buf[..got]) else { return Ok(false) };
-    let front = buf[..got].get(header.unit as usize..).unwrap_or_default();
-    let used = BatchHeader::decode(front, header.nonce).is_ok();
-    Ok(header.directory == directory && !used)
+    let unit = (state.facts.unit as usize).max(UNIT_MIN);
+    let mut buf = AlignedBuf::zeroed(2 * unit).map_err(doing)?;
+    let got = storage.read_at(&file, 0, &mut buf, 2 * unit).map_err(doing)?;
+    let front = buf[..got].get(unit..).unwrap_or_default();
+    let header = match SegmentHeader::decode(&buf[..got]) {
+        Ok(header) => header,
+        Err(flaw) => return Ok(!flaw.is_unsupported() && front.iter().all(|byte| *byte == 0)),
+    };
+    let left_over = match BatchHeader::decode(front, header.nonce) {
+        // The term was raised by the recovery that has just ended.
+        Ok((batch, _)) => batch.term + 1 < state.term,
+        Err(flaw) => !flaw.is_unsupported(),
+    };
+    Ok(header.directory == state.facts.directory && left_over)
 }
 
 fn next_numbers(recovered: &[Recovered], files: &[(String, Name)]) -> Vec<u64> {

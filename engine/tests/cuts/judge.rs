@@ -1,0 +1,200 @@
+//! What must be true of every picture: the contract after a crash, and that it stays true.
+//!
+//! Invariant: the judge knows only what callers were told. Not here: taking pictures.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sapwood::io::Storage;
+use sapwood::io::sim::SimStorage;
+use sapwood::{Config, Driving, Engine, Epoch, From, Ticket, Writer};
+
+use super::{Cut, Tap};
+
+/// What callers know of one log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// Its creation was answered.
+    pub(crate) created: bool,
+    pub(crate) acked: u64,
+    pub(crate) staged: u64,
+    /// The last epoch that was handed out.
+    pub(crate) epoch: Epoch,
+}
+
+pub(crate) type Model = BTreeMap<String, Known>;
+
+/// An engine over a tap, driven by the test, with what callers know.
+pub(crate) struct Life {
+    pub(crate) tap: Tap,
+    pub(crate) engine: Engine,
+    pub(crate) driving: Vec<Driving>,
+    pub(crate) model: Model,
+    judged: usize,
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 128 << 10,
+        record_bytes_max: 64 << 10,
+        stage_bytes: 1 << 20,
+        pipeline_bytes_min: 4 << 10,
+        ..Config::new("simulated")
+    }
+}
+
+/// The payload of record `n` of a log: everyone can tell whether it is the right one.
+pub(crate) fn payload(log: &str, n: u64) -> Vec<u8> {
+    let len = [17, 900, 5000, 60_000][(n % 4) as usize];
+    log.bytes().cycle().zip(0..len).map(|(byte, i)| byte ^ (n as u8) ^ (i as u8)).collect()
+}
+
+fn open(storage: Arc<dyn Storage>, config: Config) -> (Engine, Vec<Driving>) {
+    let (engine, drivers) = Engine::open_on(storage, config).unwrap();
+    let driving = drivers.into_iter().map(|driver| driver.bind().unwrap()).collect();
+    (engine, driving)
+}
+
+impl Life {
+    /// Opens with the tap recording or not.
+    pub(crate) fn open(world: &SimStorage, config: Config, model: Model, record: bool) -> Self {
+        let tap = Tap::new(world.clone());
+        tap.record(record);
+        let (engine, driving) = open(Arc::new(tap.clone()), config);
+        let life = Self { tap, engine, driving, model, judged: 0 };
+        let mut life = life;
+        life.judge(&life.model.clone());
+        life
+    }
+
+    /// Does something, then judges every picture that was taken meanwhile: nothing that was known
+    /// before may be missing, nothing that was never staged may be there.
+    pub(crate) fn step<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.model.clone();
+        let done = act(self);
+        self.judge(&before);
+        done
+    }
+
+    pub(crate) fn writer(&mut self, log: &str) -> Writer {
+        self.model.entry(log.to_owned()).or_default();
+        self.step(|life| {
+            let writer = life.engine.log(log).unwrap().writer().unwrap();
+            let known = life.model.get_mut(log).unwrap();
+            assert_eq!(writer.first().lsn.0, known.acked, "the tail of {log}");
+            assert!(writer.epoch() > known.epoch, "epochs grow");
+            (known.created, known.epoch) = (true, writer.epoch());
+            writer
+        })
+    }
+
+    /// Stages `count` records and turns until all are acked, judging after every turn.
+    pub(crate) fn append(&mut self, writer: &Writer, log: &str, count: u64) {
+        let from = self.model[log].staged;
+        let mut tickets: Vec<Ticket> = Vec::new();
+        let mut next = from;
+        while self.model[log].acked < from + count {
+            self.step(|life| {
+                while next < from + count {
+                    let Ok(ticket) = writer.submit(payload(log, next)) else { break };
+                    tickets.push(ticket);
+                    next += 1;
+                    life.model.get_mut(log).unwrap().staged = next;
+                }
+                life.turn();
+                let done = tickets.iter().take_while(|ticket| ticket.is_done()).count();
+                life.model.get_mut(log).unwrap().acked = from + done as u64;
+            });
+        }
+        for ticket in tickets {
+            ticket.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn turn(&mut self) {
+        for driving in &mut self.driving {
+            driving.turn(Duration::from_millis(1));
+        }
+    }
+
+    /// Turns for so long, judging.
+    pub(crate) fn idle(&mut self, turns: usize) {
+        for _ in 0..turns {
+            self.step(Self::turn);
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.step(|life| life.engine.close().unwrap());
+    }
+
+    /// Demands steps, and that pictures of them were judged.
+    pub(crate) fn demand(&self, steps: &[&str]) {
+        self.tap.demand(steps);
+        assert!(self.judged >= steps.len());
+    }
+
+    fn judge(&mut self, before: &Model) {
+        for cut in self.tap.cuts() {
+            judge(&cut, before, &self.model);
+            self.judged += 1;
+        }
+    }
+}
+
+/// Opens what a power cut left. Between what was known `before` and what was staged `after`, every
+/// log is dense, intact and writable, stays so when closed, and no file is left over.
+pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model) {
+    let step = &cut.step;
+    let (engine, driving) = open(Arc::new(cut.world.clone()), config());
+    for report in engine.recovery() {
+        assert!(report.damages.is_empty(), "{step}: {:?}", report.damages);
+    }
+    let mut counts = BTreeMap::new();
+    for (name, most) in after {
+        let least = before.get(name).copied().unwrap_or_default();
+        if engine.find(name).unwrap().is_none() {
+            assert!(!least.created, "{step}: {name} was created");
+            continue;
+        }
+        let (count, epoch) = read(&engine, name, step);
+        assert!(least.acked <= count, "{step}: {name} has {count} of {} acked", least.acked);
+        assert!(count <= most.staged, "{step}: {name} has {count} of {} staged", most.staged);
+        let writer = engine.log(name).unwrap().writer().unwrap();
+        assert!(writer.epoch() > epoch && writer.epoch() > least.epoch, "{step}: epoch of {name}");
+        assert_eq!(writer.first().lsn.0, count, "{step}: tail of {name}");
+        writer.submit(payload(name, count)).unwrap().wait().unwrap();
+        counts.insert(name, count + 1);
+    }
+    engine.close().unwrap();
+    drop((engine, driving));
+    reopen(&cut.world.crash(), &counts, step);
+}
+
+fn reopen(world: &SimStorage, counts: &BTreeMap<&String, u64>, step: &str) {
+    let (engine, _driving) = open(Arc::new(world.clone()), config());
+    assert!(engine.recovery().iter().all(|report| report.clean), "{step}: closed, and not clean");
+    for (name, count) in counts {
+        assert_eq!(read(&engine, name, step).0, *count, "{step}: {name}, closed and opened again");
+    }
+    let names = world.list().unwrap();
+    let of = |kind: &str| names.iter().filter(|name| name.starts_with(kind)).count();
+    assert_eq!(of("aside"), 0, "{step}: {names:?}");
+    assert!(of("segment") <= of("index") + 2, "{step}: {names:?}");
+}
+
+/// Reads a log from its start; how many records, and the last epoch.
+fn read(engine: &Engine, name: &str, step: &str) -> (u64, Epoch) {
+    let mut reader = engine.log(name).unwrap().reader(From::Start).unwrap();
+    let (mut count, mut epoch) = (0, Epoch(0));
+    while let Some(record) = reader.next().wait().unwrap_or_else(|e| panic!("{step}: {name}: {e}"))
+    {
+        assert_eq!(record.lsn().0, count, "{step}: {name} is dense");
+        assert!(record.payload() == payload(name, count), "{step}: {name} at {count}");
+        assert!(record.epoch() >= epoch, "{step}: epochs of {name}");
+        (count, epoch) = (count + 1, record.epoch());
+    }
+    (count, epoch)
+}
