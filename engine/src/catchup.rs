@@ -204,6 +204,7 @@ impl Cursor {
         if let Some(last) = facts.last_lsn {
             self.next = last.next();
             self.spot = None;
+            self.window = None;
         }
         Error::Lost(Box::new(damage))
     }
@@ -380,8 +381,8 @@ impl Cursor {
     fn read_batch(&mut self, end: u64) -> Result<()> {
         let Some(spot) = &self.spot else { return Ok(()) };
         let (segment, at, unit) = (spot.segment, spot.offset, self.source.unit);
-        let stale = self.window.as_ref().is_none_or(|(id, until, _)| {
-            *id != segment || *until <= at
+        let stale = self.window.as_ref().is_none_or(|(id, until, window)| {
+            *id != segment || *until <= at || !window.reaches_back_to(at)
         });
         if stale {
             let file = match &self.file {

@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     pub dir: PathBuf,
     pub storage: Arc<dyn Storage>,
     pub facts: DirectoryFacts,
-    pub catalog: RwLock<Catalog>,
+    pub catalog: Arc<RwLock<Catalog>>,
     /// One creation at a time, so that a name is given once.
     creating: Mutex<()>,
     pub shards: Shards,
@@ -71,7 +71,7 @@ pub(crate) enum Shards {
 pub(crate) struct Opened {
     pub storage: Arc<dyn Storage>,
     pub facts: DirectoryFacts,
-    pub catalog: Catalog,
+    pub catalog: Arc<RwLock<Catalog>>,
     pub shards: Shards,
     pub threads: Vec<JoinHandle<()>>,
     pub lock: Option<LockGuard>,
@@ -161,7 +161,7 @@ impl Engine {
             reads: Arc::new(Reads::new(Arc::clone(&storage))),
             storage,
             facts,
-            catalog: RwLock::new(catalog),
+            catalog,
             creating: Mutex::new(()),
             shards,
             threads: Mutex::new(threads),

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
+
 use crate::catalog::Catalog;
 use crate::config::{Config, Recovery};
 use crate::engine::{Engine, Opened, Shards};
@@ -22,7 +24,7 @@ use crate::format::{BatchHeader, BatchView, Run};
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{SegmentId, ShardId};
-use crate::manifest::{self, Loaded, State};
+use crate::manifest::{self, Loaded, SegmentFacts, State};
 use crate::names;
 use crate::recover::{self, Plan};
 use crate::view::{Durable, LogView, SegmentView, View};
@@ -59,6 +61,7 @@ struct Held {
 /// Follows one shard.
 struct Stream {
     storage: Arc<dyn Storage>,
+    catalog: Arc<RwLock<Catalog>>,
     view: Arc<View>,
     state: State,
     segment: SegmentId,
@@ -80,9 +83,10 @@ pub(crate) fn open(
     catalog: Catalog,
     loaded: Vec<Loaded>,
 ) -> Result<Engine> {
+    let catalog = Arc::new(RwLock::new(catalog));
     let mut streams = Vec::new();
     for (shard, loaded) in loaded.into_iter().enumerate() {
-        streams.push(Stream::new(&storage, ShardId(shard as u16), loaded)?);
+        streams.push(Stream::new(&storage, ShardId(shard as u16), loaded, &catalog)?);
     }
     streams.iter_mut().try_for_each(|stream| stream.poll().map(|_| ()))?;
     let views = streams.iter().map(|stream| Arc::clone(&stream.view)).collect();
@@ -112,7 +116,12 @@ pub(crate) fn open(
 }
 
 impl Stream {
-    fn new(storage: &Arc<dyn Storage>, shard: ShardId, loaded: Loaded) -> Result<Self> {
+    fn new(
+        storage: &Arc<dyn Storage>,
+        shard: ShardId,
+        loaded: Loaded,
+        catalog: &Arc<RwLock<Catalog>>,
+    ) -> Result<Self> {
         let claim = loaded.durable;
         let manifest_seq = loaded.cursor.seq;
         let progress = AtomicU64::new(0);
@@ -125,6 +134,7 @@ impl Stream {
         let buf = AlignedBuf::zeroed(facts.batch_bytes_max as usize).map_err(doing)?;
         Ok(Self {
             storage: Arc::clone(storage),
+            catalog: Arc::clone(catalog),
             view,
             segment: SegmentId(0),
             offset: 0,
@@ -184,8 +194,12 @@ impl Stream {
             return Ok(true);
         }
         let later = self.state.segments.range(SegmentId(self.segment.0 + 1)..);
-        let open = later.filter(|(_, facts)| facts.sealed.is_none()).map(|(id, _)| *id);
-        for id in open.collect::<Vec<_>>() {
+        // One that was filled and sealed between two looks at the manifest is part of the stream too.
+        let wanted = |facts: &SegmentFacts| {
+            facts.sealed.is_none_or(|sealed| sealed.last_seq >= self.expected)
+        };
+        let ahead: Vec<_> = later.filter(|(_, f)| wanted(f)).map(|(id, _)| *id).collect();
+        for id in ahead {
             if self.read_at(id, unit)? {
                 return Ok(true);
             }
@@ -220,6 +234,10 @@ impl Stream {
             && header.prev_crc == self.prev_crc
             && header.segment == id
             && header.directory == self.state.facts.directory;
+        if next && header.manifest_seq > self.manifest_seq {
+            // It may hold logs that this follower has not heard of.
+            self.reload()?;
+        }
         let padded = header.padded_bytes(unit);
         if !next || padded > self.buf.len() {
             return Ok(false);
@@ -258,13 +276,16 @@ impl Stream {
             self.held.retain(|held| held.seq <= loaded.state.cut_seq);
             self.claim = self.claim.max(loaded.state.cut_seq);
             self.publish();
-            self.expected = loaded.state.cut_seq + 1;
-            self.prev_crc = loaded.state.cut_crc;
+            if self.expected > loaded.state.cut_seq + 1 {
+                self.expected = loaded.state.cut_seq + 1;
+                self.prev_crc = loaded.state.cut_crc;
+            }
         }
         let mut view = self.view.lock();
         for (id, facts) in &loaded.state.logs {
             if view.log(*id).is_none() {
-                view.put_log(*id, LogView::new(facts.start, facts.tail));
+                // Its tail as of a snapshot may be ahead of what is shown yet.
+                view.put_log(*id, LogView::new(facts.start, facts.start));
             }
             if let Some(log) = view.log_mut(*id) {
                 log.start = log.start.max(facts.start);
@@ -272,6 +293,13 @@ impl Stream {
             }
         }
         drop(view);
+        let mut catalog = self.catalog.write();
+        for facts in loaded.state.logs.values() {
+            if catalog.get(facts.id).is_none() {
+                catalog.add(facts);
+            }
+        }
+        drop(catalog);
         self.state = loaded.state;
         Ok(true)
     }

@@ -120,6 +120,8 @@ pub(crate) struct Intake {
     acked: CachePadded<AtomicU64>,
     failed: AtomicU64,
     cause: OnceLock<Arc<Cause>>,
+    /// Why no segment can be prepared.
+    trouble: Mutex<Option<String>>,
     words: Box<[CachePadded<WaitWord>]>,
     pipeline_min: usize,
     log_bytes_max: u64,
@@ -160,6 +162,7 @@ impl Intake {
             acked: CachePadded::new(AtomicU64::new(spec.first_seq - 1)),
             failed: AtomicU64::new(u64::MAX),
             cause: OnceLock::new(),
+            trouble: Mutex::new(None),
             words: (0..WORDS).map(|_| CachePadded::new(WaitWord::default())).collect(),
             pipeline_min: spec.pipeline_min,
             log_bytes_max: spec.log_bytes_max,
@@ -480,8 +483,11 @@ impl Intake {
         self.stop(Refuse::Halted, from);
     }
 
-    /// No segment has room and none can be made: appends are refused until one has.
-    pub(crate) fn set_no_space(&self, full: bool) {
+    /// No segment has room and none can be made, and why: appends are refused until one has.
+    pub(crate) fn set_no_space(&self, why: Option<String>) {
+        let full = why.is_some();
+        let old = std::mem::replace(&mut *self.trouble.lock(), why);
+        drop(old);
         let mut guard = self.ring.lock();
         if full {
             guard.refuse.get_or_insert(Refuse::NoSpace);
@@ -492,6 +498,11 @@ impl Intake {
         if full {
             self.wake_queue();
         }
+    }
+
+    /// Nothing is staged that was not taken; or what is will never be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failed.load(Ordering::Acquire) != u64::MAX || !self.has_work(false)
     }
 
     /// The engine closes: nothing is staged any more.
@@ -529,7 +540,10 @@ impl Intake {
 impl Staging {
     fn refused(&self, intake: &Intake) -> Option<Error> {
         Some(match self.refuse? {
-            Refuse::NoSpace => Error::NoSpace("no segment can be prepared".into()),
+            Refuse::NoSpace => {
+                let why = intake.trouble.lock().clone().unwrap_or_default();
+                Error::NoSpace(format!("no segment can be prepared: {why}"))
+            }
             Refuse::Halted => Error::Halted { cause: intake.first_cause() },
             Refuse::Closed => Error::Closed,
         })

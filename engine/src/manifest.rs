@@ -266,7 +266,15 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
     for slot in 0..names::MANIFEST_SLOTS {
         for copy in 0..names::MANIFEST_COPIES {
             let name = names::manifest(shard, copy, slot);
-            let Some(bytes) = read_file(storage, &name)? else { continue };
+            let bytes = match read_file(storage, &name) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                // The other copy may have it all; if it does not, a gap is found below.
+                Err(error) => {
+                    repaired.push(format!("{name}: {error}"));
+                    continue;
+                }
+            };
             read_slot(&name, &bytes, &mut slots[slot], &mut repaired)?;
         }
     }
@@ -298,6 +306,14 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
         }
         cursor = Cursor { slot, offset: cursor.offset + bytes, seq: *seq, crc: *crc };
         durable = durable.max(frame.durable);
+    }
+    let newest_frame = slots.iter().filter_map(|frames| frames.keys().next_back()).max();
+    if newest_frame.is_some_and(|seq| *seq > cursor.seq) {
+        // Edits that follow a snapshot which is gone in both copies.
+        return Err(Error::NotOurs(format!(
+            "manifest of shard {shard}: the snapshot before edit {} is damaged in both copies",
+            newest_frame.copied().unwrap_or(0)
+        )));
     }
     Ok(Some(Loaded { state, cursor, durable, repaired }))
 }
@@ -457,7 +473,12 @@ pub(crate) struct Manifest {
     queued: u64,
     pub durable_edits: u64,
     flight: Option<Flight>,
+    /// Growing a slot failed (a full disk): not tried again before this moment.
+    blocked_until: u64,
 }
+
+/// How long a slot that could not be grown rests.
+const GROW_RETRY_NS: u64 = 100_000_000;
 
 /// What is under way.
 struct Flight {
@@ -507,6 +528,7 @@ impl Manifest {
             queued: 0,
             durable_edits: 0,
             flight: None,
+            blocked_until: 0,
         })
     }
 
@@ -524,7 +546,12 @@ impl Manifest {
 
     /// Whether `step` would start something.
     pub(crate) fn wants_step(&self) -> bool {
-        self.flight.is_none() && !self.queue.is_empty()
+        self.flight.is_none() && !self.queue.is_empty() && self.blocked_until == 0
+    }
+
+    /// When to look again although nothing happens.
+    pub(crate) fn wake_at(&self) -> Option<u64> {
+        (self.blocked_until != 0).then_some(self.blocked_until)
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -537,12 +564,14 @@ impl Manifest {
         &mut self,
         disk: &mut dyn Disk,
         token: u64,
+        now: u64,
         durable: u64,
         tails: impl FnOnce(&mut State),
     ) -> Result<()> {
-        if self.flight.is_some() || self.queue.is_empty() {
+        if self.flight.is_some() || self.queue.is_empty() || now < self.blocked_until {
             return Ok(());
         }
+        self.blocked_until = 0;
         let count = self.queue.len().min(FRAME_EDITS_MAX);
         let edits: Vec<Edit> = self.queue.drain(..count).collect();
         let seq = self.cursor.seq + 1;
@@ -602,15 +631,26 @@ impl Manifest {
         disk: &mut dyn Disk,
         token: u64,
         result: std::io::Result<usize>,
+        now: u64,
     ) -> std::io::Result<()> {
-        result?;
-        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        let Some(mut flight) = self.flight.take() else { return result.map(|_| ()) };
         flight.left -= 1;
+        match (&flight.step, result) {
+            (Step::Grow { .. } | Step::GrowSync { .. }, Err(error)) => {
+                // Nothing of the slot in force was touched, and the edits are in the queue again.
+                tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
+                self.blocked_until = now + GROW_RETRY_NS;
+            }
+            (_, result) => {
+                result?;
+            }
+        }
         if flight.left > 0 {
             self.flight = Some(flight);
             return Ok(());
         }
         match flight.step {
+            Step::Grow { .. } | Step::GrowSync { .. } if self.blocked_until != 0 => {}
             Step::Grow { to } => {
                 // The writes were durable, the new length is metadata: sync the files too.
                 let slot = 1 - self.cursor.slot;

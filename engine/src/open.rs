@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::Catalog;
 use crate::config::{Config, DurableMethod};
@@ -34,8 +34,9 @@ use crate::manifest::{self, Cursor, Loaded, Manifest, State};
 use crate::metrics::ShardMetrics;
 use crate::names::{self, Name};
 use crate::recover::{Plan, Recovered, recover};
+use crate::reply::Reply;
 use crate::segment::{Active, Segments};
-use crate::shard::{Port, Shard, ShardParts};
+use crate::shard::{Port, Request, Shard, ShardParts};
 use crate::view::View;
 
 /// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
@@ -76,6 +77,8 @@ pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<(Engi
         refuse_foreign(&config, &files)?;
     }
     let lock = take_lock(&*storage)?;
+    // Once more: a predecessor may have made files while we waited for its lock.
+    let files = list(&*storage)?;
     let mut loaded = load_all(&*storage, &files)?;
     if loaded.is_empty() {
         create(&*storage, &config, &files)?;
@@ -390,13 +393,22 @@ fn start(
         if config.driven {
             drivers.push(Driver::new(id, Box::new(shard)));
         } else {
-            threads.push(run_shard(&*storage, config, index, shard)?);
+            match run_shard(&*storage, config, index, shard) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // Those that run already must not keep the lock.
+                    for port in &ports {
+                        port.force_request(Request::Close(Reply::new()));
+                    }
+                    return Err(error);
+                }
+            }
         }
     }
     let opened = Opened {
         storage,
         facts,
-        catalog,
+        catalog: Arc::new(RwLock::new(catalog)),
         shards: Shards::Ports(ports),
         threads,
         lock: Some(lock),
@@ -521,6 +533,7 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
     });
     let shards = Shards::Views(views.collect(), None);
     let (threads, lock) = (Vec::new(), None);
+    let catalog = Arc::new(RwLock::new(catalog));
     let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
     Ok(Engine::assemble(config, opened))
 }

@@ -248,6 +248,10 @@ impl Reader {
 
     /// Hands the cursor to the reading thread for one step.
     fn send_away(&mut self, mut cursor: Box<Cursor>, waker: &Waker) -> Result<()> {
+        if let Err(error) = self.reads.start() {
+            self.cursor = Some(cursor);
+            return Err(error);
+        }
         self.away.lock().waker = Some(waker.clone());
         let away = Arc::clone(&self.away);
         self.reads.run(Box::new(move || {

@@ -26,8 +26,8 @@ impl Reads {
         Self { storage, jobs: Mutex::new(None) }
     }
 
-    /// Runs `job` on the reading thread.
-    pub(crate) fn run(&self, job: Job) -> Result<()> {
+    /// Starts the reading thread if it does not run.
+    pub(crate) fn start(&self) -> Result<()> {
         let mut jobs = self.jobs.lock();
         if jobs.is_none() {
             let (sender, receiver) = channel::<Job>();
@@ -37,7 +37,12 @@ impl Reads {
                 .map_err(|e| Error::io("starting the reading thread", e))?;
             *jobs = Some(sender);
         }
-        match jobs.as_ref().map(|sender| sender.send(job)) {
+        Ok(())
+    }
+
+    /// Runs `job` on the reading thread, which was started.
+    pub(crate) fn run(&self, job: Job) -> Result<()> {
+        match self.jobs.lock().as_ref().map(|sender| sender.send(job)) {
             Some(Ok(())) => Ok(()),
             _ => Err(Error::Closed),
         }

@@ -100,6 +100,8 @@ pub(crate) struct Work<'a> {
     pub troubled: bool,
     /// Unsealed segments in which any valid header of their life was seen.
     pub touched: Vec<SegmentId>,
+    /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten, stale.
+    pub dirty: HashSet<SegmentId>,
     /// CRC of the last header accepted, per segment.
     pub last_crcs: BTreeMap<SegmentId, u32>,
     pub damages: Vec<DamageFacts>,
@@ -127,7 +129,9 @@ pub(crate) fn recover(plan: &Plan<'_>, loaded: Loaded) -> Result<Recovered> {
         }
     }
     let findings = damage::settle(&mut work)?;
-    if let (Recovery::Strict, Some(first)) = (plan.mode, findings.damages.first()) {
+    let known = work.state.damages.iter().filter(|damage| !damage.lost);
+    let first = findings.damages.iter().chain(known).next();
+    if let (Recovery::Strict, Some(first)) = (plan.mode, first) {
         return Err(Error::Corrupt(Box::new(damage::describe(first))));
     }
     finish(work, cursor, findings)
@@ -182,6 +186,7 @@ fn begin<'a>(
         beyond: Vec::new(),
         troubled: false,
         touched: Vec::new(),
+        dirty: HashSet::new(),
         last_crcs: BTreeMap::new(),
         damages: Vec::new(),
         unnamed_gap: false,
@@ -229,7 +234,10 @@ fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
         .collect();
     for (id, facts, sealed) in sealed {
         let name = names::index(work.plan.shard, facts.file);
-        let bytes = manifest::read_file(&**work.plan.storage, &name)?;
+        let bytes = manifest::read_file(&**work.plan.storage, &name).unwrap_or_else(|error| {
+            work.report.repaired.push(format!("{name}: {error}"));
+            None
+        });
         let good = bytes.filter(|b| crc32c::crc32c(b) == sealed.index_crc);
         match good.as_deref().map(IndexData::decode) {
             Some(Ok(data)) if data.segment == id => seal::adopt(&mut work.view, &data),
@@ -326,11 +334,24 @@ fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Resu
                 take_batch(work, id, offset, facts.nonce, bytes, &header, crc)?;
                 padded
             }
-            Ok(_) => unit,
+            Ok((header, _)) if header.term > work.state.term => {
+                return Err(Error::NotOurs(format!(
+                    "the manifest of shard {} knows term {}, but batch {} was written in term {}: \
+                     its last edits are lost",
+                    work.plan.shard, work.state.term, header.seq, header.term
+                )));
+            }
+            Ok(_) => {
+                work.dirty.insert(id);
+                unit
+            }
             Err(flaw) if flaw.is_unsupported() => {
                 return Err(Error::flaw(&format!("segment {id} at offset {offset}"), &flaw));
             }
             Err(_) => {
+                if bytes[..unit].iter().any(|byte| *byte != 0) {
+                    work.dirty.insert(id);
+                }
                 work.troubled = work.troubled || work.claim >= work.expected;
                 unit
             }
@@ -452,8 +473,8 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
             if work.plan.write {
                 trims.push((facts, seal_blocking(&mut work, id, facts)?));
             }
-        } else if work.touched.contains(&id) {
-            // Headers of the torn tail lie in it: they must never be met again.
+        } else if work.touched.contains(&id) || work.dirty.contains(&id) {
+            // Bytes of the torn tail lie in it: they must never be met again.
             gone.push((id, facts));
             work.view.segments.remove(&id);
         } else {
@@ -474,7 +495,8 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         let (storage, shard) = (&**work.plan.storage, work.plan.shard);
         recovered_cursor = manifest::write_snapshot(storage, shard, &work.state, durable, cursor)?;
         work.view = view.into_state();
-        clean_up(work.plan, &gone, &trims);
+        let rotten = work.unnamed_gap || !findings.damages.is_empty();
+        clean_up(work.plan, &gone, &trims, rotten);
     }
     work.view.durable = durable;
     let end = work.view.segments.iter().next_back();
@@ -524,11 +546,24 @@ fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {
 }
 
 /// Gives back what the snapshot says nobody needs. What fails is tried again by the next recovery.
-fn clean_up(plan: &Plan<'_>, gone: &[(SegmentId, SegmentFacts)], trims: &[(SegmentFacts, u64)]) {
+///
+/// A segment that holds no batch we keep is removed when it held the torn tail alone. Where damage was
+/// found, it may be what is left of acked records: it is set aside, for people with better tools.
+fn clean_up(
+    plan: &Plan<'_>,
+    gone: &[(SegmentId, SegmentFacts)],
+    trims: &[(SegmentFacts, u64)],
+    rotten: bool,
+) {
     for (_, facts) in gone {
         let name = names::segment(plan.shard, facts.file);
-        if let Err(error) = plan.storage.remove(&name) {
-            tracing::warn!(%name, %error, "removing a segment of the torn tail failed");
+        let done = if rotten {
+            plan.storage.rename(&name, &names::aside(&name, plan.storage.clock().wall_us()))
+        } else {
+            plan.storage.remove(&name)
+        };
+        if let Err(error) = done {
+            tracing::warn!(%name, %error, "clearing away a segment without batches failed");
         }
     }
     for (facts, end) in trims {

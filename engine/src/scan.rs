@@ -69,6 +69,11 @@ impl Window {
         Ok(Self { blocks, buf, base: from, filled: from, end })
     }
 
+    /// Whether `offset` has not slid out of the window yet.
+    pub(crate) fn reaches_back_to(&self, offset: u64) -> bool {
+        offset >= self.base
+    }
+
     /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets must
     /// not go back behind what was asked for before.
     pub(crate) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {

@@ -154,6 +154,18 @@ impl Sealer {
         self.queue.is_empty() && self.work.is_none()
     }
 
+    /// The last attempt failed and is to be tried again.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Leaves what is not sealed to recovery.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear();
+        self.work = None;
+        self.failed = false;
+    }
+
     /// Whether `step` would start something.
     pub(crate) fn wants_step(&self, durable: u64) -> bool {
         if self.busy || self.failed {

@@ -42,6 +42,9 @@ const TOKEN_KIND: u64 = 0xff << 56;
 /// Requests that may wait for one shard.
 const REQUESTS_MAX: usize = 4096;
 
+/// Pause of a shard whose disk as such is gone, so that it does not spin until it is closed.
+const LOST_PAUSE: Duration = Duration::from_millis(10);
+
 /// Longest time that a shard parks when something is to be tried again.
 const TURN_MAX: Duration = Duration::from_millis(500);
 
@@ -157,6 +160,8 @@ pub(crate) struct Shard {
     closing: Closing,
     close_replies: Vec<Arc<Reply>>,
     halted: bool,
+    /// The disk as such has failed: its completions will not come.
+    disk_lost: bool,
 }
 
 impl Shard {
@@ -185,6 +190,7 @@ impl Shard {
             closing: Closing::No,
             close_replies: Vec::new(),
             halted: false,
+            disk_lost: false,
         }
     }
 
@@ -207,7 +213,9 @@ impl Shard {
         }
         let wait = self.next_wait(limit);
         if let Err(error) = self.disk.reap(&mut self.done, wait) {
+            self.disk_lost = true;
             self.halt("waiting for completions", error);
+            self.clock.sleep(LOST_PAUSE);
         }
         self.port.intake.unpark();
         let now = self.clock.mono_ns();
@@ -230,9 +238,15 @@ impl Shard {
             return Wait::No;
         }
         let now = self.clock.mono_ns();
-        let mark = self.unmarked_since.filter(|_| !busy).map(|since| since + self.mark_delay_ns);
+        if self.halted {
+            return Wait::Until(limit.unwrap_or(TURN_MAX));
+        }
+        // A batch that waits for a segment comes before any mark.
+        let quiet = !busy && self.commit.pending.is_none();
+        let mark = self.unmarked_since.filter(|_| quiet).map(|since| since + self.mark_delay_ns);
         let send = self.collecting_since.map(|since| since + self.commit_delay_ns);
-        let wakes = [mark, send, self.segments.wake_at(), self.sealer.wake_at()];
+        let (fill, seal) = (self.segments.wake_at(), self.sealer.wake_at());
+        let wakes = [mark, send, fill, seal, self.manifest.wake_at()];
         let until = wakes.into_iter().flatten().min();
         let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
         match (until, limit) {
@@ -280,7 +294,7 @@ impl Shard {
                 }
                 TOKEN_MANIFEST => self
                     .manifest
-                    .complete(&mut *self.disk, TOKEN_MANIFEST, done.result)
+                    .complete(&mut *self.disk, TOKEN_MANIFEST, done.result, now)
                     .map_err(|e| ("writing the manifest".into(), e)),
                 TOKEN_FILL => {
                     self.segments.complete(&mut *self.disk, &mut self.manifest, done, now);
@@ -390,7 +404,7 @@ impl Shard {
             return false;
         }
         if !self.port.intake.has_work(busy) {
-            return true;
+            return false; // nothing to hold back: an idle shard goes on to its mark
         }
         let since = *self.collecting_since.get_or_insert(now);
         now < since + self.commit_delay_ns
@@ -416,10 +430,10 @@ impl Shard {
         }
         let Some(full) = self.segments.roll() else {
             let trouble = self.segments.trouble.as_ref();
-            self.port.intake.set_no_space(trouble.is_some_and(is_space));
+            self.port.intake.set_no_space(trouble.map(ToString::to_string));
             return false;
         };
-        self.port.intake.set_no_space(false);
+        self.port.intake.set_no_space(None);
         if let Some(active) = &self.segments.active {
             use crate::view::SegmentView;
             let seen = SegmentView::unsealed(active.number, active.nonce);
@@ -464,7 +478,7 @@ impl Shard {
         let (durable, view) = (self.commit.durable, Arc::clone(&self.port.view));
         let tails = |state: &mut State| take_tails(state, &view);
         let disk = &mut *self.disk;
-        if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, durable, tails) {
+        if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, now, durable, tails) {
             self.halt("writing the manifest", io::Error::other(error.to_string()));
         }
     }
@@ -485,14 +499,24 @@ impl Shard {
             return;
         }
         if self.halted {
-            if self.disk.in_flight() == 0 {
+            if self.disk_lost || self.disk.in_flight() == 0 {
                 self.finish();
             }
             return;
         }
+        if self.segments.trouble.is_some() && !self.fits_pending() && !self.port.intake.is_empty() {
+            // A full disk: what waits for a segment that cannot be made stays unknown; close anyway.
+            self.commit.pending = None;
+            self.port.intake.finish();
+            self.unmarked_since = None;
+        }
+        if self.sealer.failed() {
+            // Recovery seals what could not be sealed; the end recorded below is then not believed.
+            self.sealer.abandon();
+        }
         let drained = self.commit.in_flight.is_empty()
             && self.commit.pending.is_none()
-            && !self.port.intake.has_work(false)
+            && self.port.intake.is_empty()
             && (self.unmarked_since.is_none() || !self.mark_fits());
         if self.closing == Closing::Draining && drained {
             if let Some(active) = self.segments.active.take() {
@@ -561,10 +585,6 @@ impl Drop for Shard {
             self.waiting.drain(..).for_each(|(_, reply)| reply.set(Err(Error::Closed)));
         }
     }
-}
-
-fn is_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Brings the logs of a snapshot up to what is durable.
