@@ -1,1 +1,9 @@
-//! The test world: models, checkers and the suites that cross crates.
+//! The test world: a simulated directory with a power switch, a model of the truth, and checkers.
+//!
+//! Not here: suites on real disks (`engine/tests`), on real power cuts (`lab`).
+
+pub mod check;
+pub mod cut;
+pub mod model;
+pub mod ops;
+pub mod world;

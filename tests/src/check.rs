@@ -1,0 +1,96 @@
+//! Comparing an engine with the model.
+//!
+//! Not here: what led to the state that is compared (`world`).
+
+use sapwood::{Engine, From, Log, Lsn, Reader};
+
+use crate::ensure;
+use crate::model::{LogTruth, Model, Staged, Verdict};
+
+/// Reads from `reader`, whose next LSN is `from`, up to `limit` records, and compares each with what
+/// was staged. Returns where it stopped.
+///
+/// # Errors
+/// When a record is not what was staged there, or the engine reports an error.
+pub fn read_on(reader: &mut Reader, truth: &LogTruth, from: u64, limit: u64) -> Verdict<u64> {
+    let mut next = from;
+    while next < from + limit {
+        let record = match reader.next().wait() {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(error) => return Err(format!("reading LSN {next}: {error}")),
+        };
+        ensure!(record.lsn() == Lsn(next), "LSN {} where {next} was due", record.lsn());
+        let Some(staged) = truth.staged.get(next as usize) else {
+            return Err(format!("LSN {next} was never staged"));
+        };
+        same(staged, record.epoch().0, record.payload())
+            .map_err(|what| format!("LSN {next}: {what}"))?;
+        next += 1;
+    }
+    Ok(next)
+}
+
+fn same(staged: &Staged, epoch: u32, payload: &[u8]) -> Verdict {
+    ensure!(epoch == staged.epoch, "epoch {epoch}, staged under {}", staged.epoch);
+    let (len, want) = (payload.len(), staged.len);
+    ensure!(len == want, "{len} bytes, staged {want}");
+    ensure!(payload == staged.payload(), "the payload differs");
+    Ok(())
+}
+
+/// Reads a whole log and returns how many records it has.
+///
+/// # Errors
+/// As [`read_on`].
+pub fn read_all(log: &Log, truth: &LogTruth) -> Verdict<u64> {
+    let mut reader = log.reader(From::Start).map_err(|e| e.to_string())?;
+    read_on(&mut reader, truth, 0, u64::MAX / 2)
+}
+
+/// How many records each log of an engine that was just opened has, each checked; the logs are those
+/// of the model, give or take those whose creation was under way.
+///
+/// # Errors
+/// When the engine has another set of logs, or a log another content.
+pub fn survey(engine: &Engine, model: &Model) -> Verdict<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    let blank = LogTruth::default();
+    for info in engine.logs() {
+        let truth = match model.logs.get(&info.name) {
+            Some(truth) => truth,
+            None if model.maybe.contains(&info.name) => &blank,
+            None => return Err(format!("log {:?} was never created", info.name)),
+        };
+        let told = |what: String| format!("log {:?}: {what}", info.name);
+        let log = engine.find(&info.name).map_err(|e| told(e.to_string()))?;
+        let log = log.ok_or_else(|| told("listed and not found".into()))?;
+        let count = read_all(&log, truth).map_err(told)?;
+        if info.durable != Lsn(count) {
+            return Err(told(format!("durable end {}, {count} records", info.durable)));
+        }
+        if info.epoch.0 < truth.epoch {
+            return Err(told(format!("epoch {}, {} was taken", info.epoch, truth.epoch)));
+        }
+        found.push((info.name, count));
+    }
+    for name in model.logs.keys() {
+        ensure!(found.iter().any(|(n, _)| n == name), "log {name:?} is gone");
+    }
+    Ok(found)
+}
+
+/// After an open: the contract's points 1, 2, 3 and 5. The model then goes on from what was found.
+///
+/// # Errors
+/// When the contract is broken.
+pub fn after_open(engine: &Engine, model: &mut Model) -> Verdict {
+    for (name, count) in survey(engine, model)? {
+        let truth = model.logs.entry(name.clone()).or_default();
+        let (kept, taken) = truth.settle(count).map_err(|e| format!("log {name:?}: {e}"))?;
+        model.kept += kept;
+        model.taken += taken;
+    }
+    model.maybe.clear();
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The truth about the logs of a simulated life: what was staged, what was acked, what was shown.
+//!
+//! Invariants that the model itself checks: a staged record takes the next LSN of its log; its
+//! (epoch, LSN) has never named another record; acks and what readers saw lie below what was staged.
+//!
+//! Not here: running the engine (`world`), comparing it with the model (`check`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sapwood::io::sim::Rng;
+
+/// What went against the contract, in words.
+pub type Verdict<T = ()> = Result<T, String>;
+
+/// Fails with a formatted text unless the condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+/// A record that was staged. Its bytes are derived from `nonce`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The epoch of its writer.
+    pub epoch: u32,
+    /// What its payload is made from.
+    pub nonce: u64,
+    /// Bytes of its payload.
+    pub len: usize,
+}
+
+impl Staged {
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        let mut rng = Rng::new(self.nonce);
+        let mut bytes = Vec::with_capacity(self.len + 8);
+        while bytes.len() < self.len {
+            bytes.extend_from_slice(&rng.next_u64().to_le_bytes());
+        }
+        bytes.truncate(self.len);
+        bytes
+    }
+}
+
+/// One log.
+#[derive(Clone, Debug, Default)]
+pub struct LogTruth {
+    /// By LSN: what was staged in this life of the directory.
+    pub staged: Vec<Staged>,
+    /// Every LSN below was acked (or kept by a recovery, which is the same from then on).
+    pub acked: u64,
+    /// Every LSN below was shown to a reader.
+    pub shown: u64,
+    /// The highest epoch whose writer was handed out.
+    pub epoch: u32,
+    /// What (epoch, LSN) ever named, in all lives.
+    named: HashMap<(u32, u64), u64>,
+}
+
+/// All logs.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// By name: logs whose creation was answered.
+    pub logs: BTreeMap<String, LogTruth>,
+    /// Names whose creation was under way when the power failed.
+    pub maybe: BTreeSet<String>,
+    /// Records acked in all lives.
+    pub acks: u64,
+    /// Records that a crash took: staged, never acked.
+    pub taken: u64,
+    /// Records that a crash kept although they were not acked yet.
+    pub kept: u64,
+}
+
+impl LogTruth {
+    /// Notes a staged record.
+    ///
+    /// # Errors
+    /// When it has another LSN than the next, or its name was another record's.
+    pub fn stage(&mut self, lsn: u64, record: Staged) -> Verdict {
+        let next = self.staged.len() as u64;
+        ensure!(lsn == next, "staged at LSN {lsn}, the next is {next}");
+        let before = self.named.insert((record.epoch, lsn), record.nonce);
+        ensure!(before.is_none(), "({}, {lsn}) names two records", record.epoch);
+        self.staged.push(record);
+        Ok(())
+    }
+
+    /// Notes that everything below `end` is acked. Returns how many records are newly so.
+    ///
+    /// # Errors
+    /// When that is more than was staged.
+    pub fn ack(&mut self, end: u64) -> Verdict<u64> {
+        let staged = self.staged.len() as u64;
+        ensure!(end <= staged, "acked up to {end}, staged {staged}");
+        let fresh = end.saturating_sub(self.acked);
+        self.acked = self.acked.max(end);
+        Ok(fresh)
+    }
+
+    /// A recovery kept `count` records: they are the log from now on.
+    ///
+    /// # Errors
+    /// When an acked or shown record is missing.
+    pub fn settle(&mut self, count: u64) -> Verdict<(u64, u64)> {
+        let staged = self.staged.len() as u64;
+        ensure!(count >= self.acked, "acked up to {}, found {count}", self.acked);
+        ensure!(count >= self.shown, "a reader saw {} records, found {count}", self.shown);
+        ensure!(count <= staged, "staged {staged}, found {count}");
+        let (kept, taken) = (count - self.acked, staged - count);
+        self.staged.truncate(count as usize);
+        (self.acked, self.shown) = (count, count);
+        Ok((kept, taken))
+    }
+}

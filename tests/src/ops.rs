@@ -1,0 +1,105 @@
+//! What may happen next in a simulated life, chosen by the seed.
+//!
+//! Not here: doing it (`world`).
+
+use sapwood::io::sim::Rng;
+
+/// One step of a life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Append this many records, of up to this many bytes each, to a log.
+    Append {
+        /// Which log.
+        log: usize,
+        /// Records in one append.
+        records: usize,
+        /// Longest payload.
+        bytes: usize,
+    },
+    /// Open a new writer, which fences the one there is.
+    Fence {
+        /// Which log.
+        log: usize,
+    },
+    /// Append through the writer that was fenced.
+    AppendFenced {
+        /// Which log.
+        log: usize,
+    },
+    /// Turn the shards.
+    Turn {
+        /// How often.
+        times: usize,
+        /// How long each may park, in microseconds.
+        wait_us: u64,
+    },
+    /// Look at what was acked.
+    Collect,
+    /// Read a log from some place.
+    Read {
+        /// Which log.
+        log: usize,
+        /// From this share of it, in percent.
+        from: u64,
+        /// At most so many records.
+        limit: u64,
+    },
+    /// Create logs.
+    Create {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// How a session of an engine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The power fails between two operations.
+    Crash,
+    /// The power fails in the n-th I/O operation from here, whatever the engine does by then.
+    Cut(u64),
+    /// A clean close.
+    Close,
+    /// Handles and drivers are dropped.
+    Drop,
+}
+
+/// Chooses the next step for a directory with `logs` logs.
+pub fn next(rng: &mut Rng, logs: usize) -> Op {
+    if logs == 0 {
+        return Op::Create { count: 1 + rng.below(3) as usize };
+    }
+    let log = rng.below(logs as u64) as usize;
+    match rng.below(100) {
+        0..55 => {
+            let bytes = match rng.below(20) {
+                0 => 50_000,
+                1..4 => 8_000,
+                _ => 400,
+            };
+            let records = if rng.below(4) == 0 { 1 + rng.below(6) as usize } else { 1 };
+            Op::Append { log, records, bytes: bytes / records }
+        }
+        55..75 => {
+            let wait_us = if rng.below(6) == 0 { 20_000 } else { rng.below(300) };
+            Op::Turn { times: 1 + rng.below(12) as usize, wait_us }
+        }
+        75..83 => Op::Collect,
+        83..91 => Op::Read { log, from: rng.below(101), limit: 1 + rng.below(200) },
+        91..94 => Op::Fence { log },
+        94..96 => Op::AppendFenced { log },
+        96..97 => Op::Read { log, from: 0, limit: u64::MAX / 2 },
+        _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
+        _ => Op::Collect,
+    }
+}
+
+/// Chooses how a session ends.
+pub fn end(rng: &mut Rng) -> End {
+    match rng.below(20) {
+        0..8 => End::Crash,
+        8..15 => End::Cut(1 + rng.below(60)),
+        15..18 => End::Close,
+        _ => End::Drop,
+    }
+}

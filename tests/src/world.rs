@@ -1,0 +1,501 @@
+//! A life of a directory on the simulated disk: sessions of an engine on one thread, each ended by a
+//! close, a drop or a power cut, each begun by a recovery that may itself be cut, several times.
+//!
+//! Invariants: everything is decided by the seed, so that a life can be lived again; what an engine
+//! says after its power has failed counts for nothing.
+//!
+//! Not here: what is chosen (`ops`), what must hold (`model`, `check`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sapwood::io::Storage;
+use sapwood::io::sim::{Faults, Rng, SimStorage};
+use sapwood::{
+    Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Rejected, Ticket, Writer,
+};
+
+use crate::check;
+use crate::cut::CutStorage;
+use crate::ensure;
+use crate::model::{LogTruth, Model, Staged, Verdict};
+use crate::ops::{self, End, Op};
+
+/// Recoveries in a row that may be cut.
+const RECOVERY_CUTS_MAX: u64 = 4;
+
+/// What kind of disk a life is lived on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Interrupted operations, short writes and stalls, which nobody may notice.
+    pub rough: bool,
+    /// Writes and syncs that fail, which halt a shard.
+    pub failing: bool,
+}
+
+/// What a life came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Sessions.
+    pub cycles: u64,
+    /// Power cuts, those in recoveries included.
+    pub cuts: u64,
+    /// Power cuts in recoveries.
+    pub recovery_cuts: u64,
+    /// Sessions in which a shard halted.
+    pub halts: u64,
+    /// Records acked.
+    pub acks: u64,
+    /// Records that were in flight at a cut and kept.
+    pub kept: u64,
+    /// Records that were in flight at a cut and taken.
+    pub taken: u64,
+    /// Stands for everything that happened.
+    pub trace: u64,
+}
+
+struct Pending {
+    log: String,
+    end: u64,
+    ticket: Ticket,
+}
+
+/// One session.
+struct Session {
+    engine: Engine,
+    drivers: Vec<Driving>,
+    writers: Vec<Option<Writer>>,
+    fenced: Vec<Option<Writer>>,
+    names: Vec<String>,
+    pending: Vec<Pending>,
+    halted: bool,
+}
+
+/// See the module.
+pub struct World {
+    rng: Rng,
+    config: Config,
+    weather: Weather,
+    disk: CutStorage,
+    model: Model,
+    summary: Summary,
+    fresh_name: u64,
+}
+
+/// Lives one life of so many sessions.
+///
+/// # Errors
+/// When the engine breaks its contract.
+pub fn live(seed: u64, cycles: u64, weather: Weather) -> Verdict<Summary> {
+    let mut world = World::new(seed, weather);
+    for cycle in 0..cycles {
+        world.cycle().map_err(|what| format!("session {cycle}: {what}"))?;
+    }
+    Ok(world.summary())
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let batch_bytes_max = 64 << 10;
+    Config {
+        shards: 1 + rng.below(2) as u16,
+        segment_bytes: 1 << 20,
+        batch_bytes_max,
+        record_bytes_max: batch_bytes_max - (8 << 10),
+        stage_bytes: u64::from(batch_bytes_max) * (4 + rng.below(5)),
+        batches_in_flight: 1 + rng.below(8) as u32,
+        pipeline_bytes_min: if rng.below(2) == 0 { 1 } else { 16 << 10 },
+        idle_mark_delay: Duration::from_millis(1 + rng.below(10)),
+        ..Config::new("simulated")
+    }
+}
+
+impl World {
+    /// A world that has seen nothing yet.
+    #[must_use]
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = config(&mut rng);
+        let disk = CutStorage::new(SimStorage::new(rng.next_u64(), Faults::default()));
+        let (model, summary) = (Model::default(), Summary::default());
+        Self { rng, config, weather, disk, model, summary, fresh_name: 0 }
+    }
+
+    /// What the life came to so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            acks: self.model.acks,
+            kept: self.model.kept,
+            taken: self.model.taken,
+            ..self.summary
+        }
+    }
+
+    /// One session: opens, checks, does things, ends.
+    ///
+    /// # Errors
+    /// When the engine breaks its contract.
+    pub fn cycle(&mut self) -> Verdict {
+        self.summary.cycles += 1;
+        self.disk.world().set_faults(Faults::default());
+        let mut session = self.open()?;
+        self.set_weather();
+        let end = ops::end(&mut self.rng);
+        let steps = self.rng.below(120);
+        let cut_at = self.rng.below(steps + 1);
+        for step in 0..steps {
+            if let (End::Cut(operations), true) = (end, step == cut_at) {
+                self.disk.cut_after(operations);
+            }
+            let op = ops::next(&mut self.rng, session.names.len());
+            self.step(&mut session, &op).map_err(|what| format!("step {step}, {op:?}: {what}"))?;
+            self.note(self.disk.world().fingerprint());
+            if self.disk.is_cut() || session.halted {
+                break;
+            }
+        }
+        self.summary.halts += u64::from(session.halted);
+        self.end(session, end)
+    }
+
+    fn note(&mut self, event: u64) {
+        self.summary.trace = Rng::new(self.summary.trace ^ event).next_u64();
+    }
+
+    fn set_weather(&mut self) {
+        let mut faults = Faults::default();
+        if self.weather.rough && self.rng.below(2) == 0 {
+            faults.eintr = 20_000;
+            faults.short_write = 20_000;
+            faults.stall = 2_000;
+        }
+        if self.weather.failing && self.rng.below(2) == 0 {
+            let chance = 1_000 + self.rng.below(20_000) as u32;
+            if self.rng.below(2) == 0 {
+                faults.eio_write = chance
+            } else {
+                faults.eio_sync = chance
+            }
+        }
+        self.disk.world().set_faults(faults);
+    }
+
+    /// Cuts the power: what is left is the world from now on.
+    fn crash(&mut self) {
+        let image = self.disk.image();
+        image.set_faults(Faults::default());
+        self.disk = CutStorage::new(image);
+        self.summary.cuts += 1;
+    }
+
+    /// Opens the directory; some recoveries are cut before they are through.
+    fn open(&mut self) -> Verdict<Session> {
+        for _ in 0..RECOVERY_CUTS_MAX {
+            if self.rng.below(3) != 0 {
+                break;
+            }
+            self.disk.cut_after(1 + self.rng.below(40));
+            drop(self.open_once());
+            if !self.disk.is_cut() {
+                self.disk.cut_after(0);
+                break;
+            }
+            self.crash();
+            self.summary.recovery_cuts += 1;
+        }
+        self.look()?;
+        let (engine, drivers) = self.open_once().map_err(|e| format!("opening: {e}"))?;
+        check::after_open(&engine, &mut self.model)?;
+        let repaired: Vec<_> = engine.recovery().iter().flat_map(|r| r.damages.clone()).collect();
+        ensure!(repaired.is_empty(), "damage on a disk without any: {repaired:?}");
+        self.note(self.disk.world().fingerprint());
+        let names: Vec<String> = self.model.logs.keys().cloned().collect();
+        let blank = |_: &String| None;
+        Ok(Session {
+            writers: names.iter().map(blank).collect(),
+            fenced: names.iter().map(blank).collect(),
+            names,
+            engine,
+            drivers,
+            pending: Vec::new(),
+            halted: false,
+        })
+    }
+
+    fn open_once(&self) -> Result<(Engine, Vec<Driving>), Error> {
+        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
+        let (engine, drivers) = Engine::open_on(storage, self.config.clone())?;
+        let drivers = drivers.into_iter().map(|driver| driver.bind());
+        Ok((engine, drivers.collect::<Result<_, _>>()?))
+    }
+
+    /// A read-only open without an owner shows exactly what the next write-open will keep.
+    fn look(&mut self) -> Verdict {
+        if self.model.logs.is_empty() || self.rng.below(4) != 0 {
+            return Ok(());
+        }
+        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
+        let config = Config { read_only: true, ..self.config.clone() };
+        let opened = Engine::open_on(storage, config);
+        let (engine, _) = opened.map_err(|e| format!("opening for reading: {e}"))?;
+        let shown = check::survey(&engine, &self.model).map_err(|e| format!("read-only: {e}"))?;
+        for (name, count) in shown {
+            let truth = self.model.logs.entry(name).or_default();
+            ensure!(count >= truth.acked, "read-only: {count} records, {} acked", truth.acked);
+            truth.shown = truth.shown.max(count);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, mut session: Session, end: End) -> Verdict {
+        if self.disk.is_cut() {
+            self.crash();
+            return Ok(());
+        }
+        self.disk.cut_after(0);
+        self.collect(&mut session)?;
+        if session.halted {
+            self.crash();
+            return Ok(());
+        }
+        match end {
+            End::Crash | End::Cut(_) => {
+                self.crash();
+                Ok(())
+            }
+            End::Close => self.close(session),
+            End::Drop => {
+                // What was staged is drained or not: nobody is told. But acks count.
+                drop(session);
+                Ok(())
+            }
+        }
+    }
+
+    fn close(&mut self, mut session: Session) -> Verdict {
+        let closed = session.engine.close();
+        self.collect(&mut session)?;
+        match closed {
+            Ok(()) => {
+                ensure!(session.pending.is_empty(), "closed with appends unresolved");
+                for (name, truth) in &self.model.logs {
+                    let staged = truth.staged.len() as u64;
+                    ensure!(truth.acked == staged, "{name}: closed, {} of {staged}", truth.acked);
+                }
+                // Half the time the power fails right after: a clean close needs no luck.
+                if self.rng.below(2) == 0 {
+                    self.crash();
+                }
+                Ok(())
+            }
+            Err(Error::Halted { .. }) if self.weather.failing => {
+                self.crash();
+                Ok(())
+            }
+            Err(error) => Err(format!("closing: {error}")),
+        }
+    }
+
+    fn step(&mut self, session: &mut Session, op: &Op) -> Verdict {
+        match *op {
+            Op::Append { log, records, bytes } => self.append(session, log, records, bytes),
+            Op::Fence { log } => self.fence(session, log),
+            Op::AppendFenced { log } => self.append_fenced(session, log),
+            Op::Turn { times, wait_us } => {
+                for _ in 0..times {
+                    for driver in &mut session.drivers {
+                        driver.turn(Duration::from_micros(wait_us));
+                    }
+                }
+                Ok(())
+            }
+            Op::Collect => self.collect(session),
+            Op::Read { log, from, limit } => self.read(session, log, from, limit),
+            Op::Create { count } => self.create(session, count),
+        }
+    }
+
+    /// Errors that the weather explains end the session; others break the contract.
+    fn excuse(&self, session: &mut Session, error: &Error) -> Verdict {
+        let failing =
+            self.weather.failing && matches!(error, Error::Halted { .. } | Error::Unknown { .. });
+        session.halted |= failing;
+        ensure!(failing || self.disk.is_cut(), "{error}");
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        session: &mut Session,
+        log: usize,
+        records: usize,
+        bytes: usize,
+    ) -> Verdict {
+        if session.writers[log].is_none() {
+            self.fence(session, log)?;
+        }
+        if self.disk.is_cut() {
+            return Ok(()); // a ghost stages what never was
+        }
+        let Some(writer) = session.writers[log].clone() else { return Ok(()) };
+        let epoch = writer.epoch().0;
+        let mut batch = Batch::new();
+        let mut staged = Vec::new();
+        for _ in 0..records {
+            let len = self.rng.below(bytes as u64 + 1) as usize;
+            let one = Staged { epoch, nonce: self.rng.next_u64(), len };
+            push(&mut batch, &one, &mut self.rng)?;
+            staged.push(one);
+        }
+        let sent = batch.bytes();
+        match writer.submit(batch) {
+            Ok(ticket) => {
+                let first = ticket.position().lsn.0;
+                let truth = self.truth(session, log);
+                for (lsn, one) in (first..).zip(&staged) {
+                    truth.stage(lsn, *one)?;
+                }
+                let end = first + staged.len() as u64;
+                let log = session.names[log].clone();
+                session.pending.push(Pending { log, end, ticket });
+                Ok(())
+            }
+            Err(Rejected { record: Some(batch), error: Error::Busy }) => {
+                ensure!(batch.bytes() == sent, "a rejected batch came back changed");
+                Ok(())
+            }
+            Err(Rejected { record: Some(_), error }) => self.excuse(session, &error),
+            Err(Rejected { record: None, error }) => Err(format!("no record came back: {error}")),
+        }
+    }
+
+    fn truth(&mut self, session: &Session, log: usize) -> &mut LogTruth {
+        self.model.logs.entry(session.names[log].clone()).or_default()
+    }
+
+    fn fence(&mut self, session: &mut Session, log: usize) -> Verdict {
+        let name = session.names[log].clone();
+        let handle = session.engine.log(&name).map_err(|e| e.to_string())?;
+        let writer = match handle.writer() {
+            Ok(writer) => writer,
+            Err(error) => return self.excuse(session, &error),
+        };
+        let cut = self.disk.is_cut();
+        let truth = self.truth(session, log);
+        let (epoch, first) = (writer.epoch().0, writer.first().lsn);
+        ensure!(epoch > truth.epoch, "epoch {epoch} after {}", truth.epoch);
+        let tail = truth.staged.len() as u64;
+        ensure!(first == Lsn(tail), "the writer begins at {first}, staged {tail}");
+        if !cut {
+            truth.epoch = epoch;
+            // All that was staged before is durable: its tail is exact.
+            let fresh = truth.ack(tail)?;
+            self.model.acks += fresh;
+        }
+        let old = session.writers[log].replace(writer);
+        session.fenced[log] = old.or(session.fenced[log].take());
+        Ok(())
+    }
+
+    fn append_fenced(&mut self, session: &mut Session, log: usize) -> Verdict {
+        let Some(writer) = &session.fenced[log] else { return Ok(()) };
+        let record = self.rng.next_u64().to_le_bytes().to_vec();
+        match writer.submit(record.clone()) {
+            Ok(_) => Err("a fenced writer appended".into()),
+            Err(Rejected { record: Some(back), error }) => {
+                ensure!(back == record, "a rejected record came back changed");
+                match error {
+                    Error::Fenced { epoch } => {
+                        ensure!(epoch > writer.epoch(), "fenced by {epoch}");
+                        Ok(())
+                    }
+                    Error::Busy => Ok(()),
+                    other => self.excuse(session, &other),
+                }
+            }
+            Err(Rejected { record: None, error }) => Err(format!("no record came back: {error}")),
+        }
+    }
+
+    /// Looks at the tickets that are decided.
+    fn collect(&mut self, session: &mut Session) -> Verdict {
+        let (done, open) =
+            std::mem::take(&mut session.pending).into_iter().partition(|p| p.ticket.is_done());
+        session.pending = open;
+        let done: Vec<Pending> = done;
+        for Pending { log, end, ticket } in done {
+            let first = ticket.position();
+            match ticket.wait() {
+                // What a ghost acks counts for nothing.
+                Ok(_) if self.disk.is_cut() => {}
+                Ok(ack) => {
+                    ensure!(ack.position == first, "acked at {}, staged {first}", ack.position);
+                    ensure!(first.lsn.0 + u64::from(ack.records) == end, "acked another count");
+                    let truth = self.model.logs.entry(log).or_default();
+                    let fresh = truth.ack(end)?;
+                    self.model.acks += fresh;
+                }
+                Err(error) => self.excuse(session, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, session: &Session, log: usize, percent: u64, limit: u64) -> Verdict {
+        let name = &session.names[log];
+        let handle = session.engine.log(name).map_err(|e| e.to_string())?;
+        let durable = handle.durable().map_err(|e| e.to_string())?.0;
+        let from = durable * percent / 100;
+        let mut reader = handle.reader(From::Lsn(Lsn(from))).map_err(|e| e.to_string())?;
+        let cut = self.disk.is_cut();
+        let truth = self.model.logs.entry(name.clone()).or_default();
+        ensure!(cut || durable >= truth.acked, "{} acked, {durable} visible", truth.acked);
+        let end = check::read_on(&mut reader, truth, from, limit)?;
+        ensure!(end >= durable.min(from + limit), "{end} read of {durable}");
+        if !cut {
+            truth.shown = truth.shown.max(end);
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, session: &mut Session, count: usize) -> Verdict {
+        let mut names = Vec::new();
+        for _ in 0..count {
+            self.fresh_name += 1;
+            names.push(format!("log-{}", self.fresh_name));
+        }
+        let options = LogOptions::default();
+        let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
+        let created = session.engine.create_many(&wanted).map(|logs| logs.len());
+        match created {
+            Ok(found) => ensure!(found == count, "{found} logs of {count}"),
+            Err(error) => {
+                self.model.maybe.extend(names);
+                return self.excuse(session, &error);
+            }
+        }
+        if self.disk.is_cut() {
+            self.model.maybe.extend(names);
+            return Ok(());
+        }
+        for name in names {
+            self.model.logs.insert(name.clone(), LogTruth::default());
+            session.names.push(name);
+            session.writers.push(None);
+            session.fenced.push(None);
+        }
+        Ok(())
+    }
+}
+
+fn push(batch: &mut Batch, one: &Staged, rng: &mut Rng) -> Verdict {
+    let payload = one.payload();
+    if rng.below(4) == 0 {
+        let nonce = one.nonce.to_le_bytes();
+        let record = Record::new(payload).with_properties(&[("nonce", nonce.as_slice())]);
+        batch.push_record(&record.map_err(|e| e.to_string())?);
+    } else {
+        batch.push(&payload);
+    }
+    Ok(())
+}
