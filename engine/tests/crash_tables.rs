@@ -1,5 +1,5 @@
 //! The crash tables of FORMAT.md, enacted: the power goes in every step of every mutation, and what
-//! is left is opened, read, written, closed and opened again.
+//! is left is opened, read, written, closed and opened again. Below: the rows about rot.
 //!
 //! One test per table; each demands by name the steps that its table lists.
 #![cfg(feature = "sim")]
@@ -8,9 +8,13 @@
 
 mod cuts;
 
+use std::sync::Arc;
+
 use cuts::judge::{Life, Model, config};
+use sapwood::format::manifest::Frame;
+use sapwood::format::{BatchHeader, SegmentHeader};
 use sapwood::io::sim::{Faults, SimStorage};
-use sapwood::{Config, LogOptions};
+use sapwood::{Config, Engine, Error, From, LogOptions, ShardReport};
 
 fn disk(seed: u64) -> SimStorage {
     SimStorage::new(seed, Faults::default())
@@ -192,4 +196,130 @@ fn open_with_a_torn_tail_in_the_next_segment() {
         retired += usize::from(life.engine.recovery()[0].dropped > 0);
     }
     assert!(retired > 0, "no run left a torn tail");
+}
+
+/// The batches of a segment file: where each stands, and its sequence.
+fn batches(world: &SimStorage, name: &str) -> Vec<(u64, u64)> {
+    let bytes = world.image(name).unwrap();
+    let nonce = SegmentHeader::decode(&bytes).unwrap().nonce;
+    let (mut found, mut at) = (Vec::new(), 4096);
+    while let Some(Ok((header, _))) = bytes.get(at..).map(|b| BatchHeader::decode(b, nonce)) {
+        found.push((at as u64, header.seq));
+        at += header.padded_bytes(4096);
+    }
+    found
+}
+
+/// Five records, each a batch of its own; idle turns afterwards write a mark.
+fn five_batches(seed: u64, idle: usize) -> SimStorage {
+    let mut life = Life::open(&disk(seed), config(), Model::new(), false);
+    let writer = life.writer("a");
+    life.append(&writer, "a", 1);
+    life.idle(60);
+    for _ in 1..5 {
+        life.append(&writer, "a", 1);
+    }
+    life.idle(idle);
+    life.tap.crash()
+}
+
+/// Opens, reads log `a`: what recovery told, how many records came, and how reading ended.
+fn look(world: &SimStorage) -> Result<(ShardReport, u64, Result<(), Error>), Error> {
+    let (engine, drivers) = Engine::open_on(Arc::new(world.clone()), config())?;
+    let _driving: Vec<_> = drivers.into_iter().map(|driver| driver.bind().unwrap()).collect();
+    let mut reader = engine.log("a").unwrap().reader(From::Start).unwrap();
+    let mut count = 0;
+    let end = loop {
+        match reader.next().wait() {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    Ok((engine.recovery()[0].clone(), count, end))
+}
+
+const SEGMENT: &str = "segment-000-0000000001";
+
+/// The header of a batch rots, later batches claim it: told, by log and LSN, and not skipped.
+#[test]
+fn rot_under_a_claim_is_told() {
+    let world = five_batches(70, 30);
+    let found = batches(&world, SEGMENT);
+    world.flip(SEGMENT, found[found.len() - 4].0 + 41, 0).unwrap();
+    let (report, count, end) = look(&world).unwrap();
+    assert_eq!((report.damages.len(), report.dropped), (1, 0), "{report:?}");
+    let Err(Error::Corrupt(damage)) = end else { panic!("{count} records, then {end:?}") };
+    assert_eq!((damage.first.0, damage.last.map(|lsn| lsn.0)), (count, Some(count)));
+}
+
+/// The last batch rots before anything claims it: nobody can tell it from a torn tail.
+#[test]
+fn the_one_ambiguity_is_the_last_batch_without_a_mark() {
+    let world = five_batches(71, 0);
+    let (_, all, _) = look(&world.crash()).unwrap();
+    let last = batches(&world, SEGMENT).pop().unwrap();
+    world.flip(SEGMENT, last.0 + 41, 0).unwrap();
+    let (report, count, end) = look(&world).unwrap();
+    assert!(end.is_ok() && report.damages.is_empty(), "{end:?} {report:?}");
+    assert_eq!((all, count), (5, 4));
+}
+
+/// The same with a mark behind it: the mark is the witness.
+#[test]
+fn a_mark_is_the_witness_of_the_last_batch() {
+    let world = five_batches(72, 30);
+    let found = batches(&world, SEGMENT);
+    world.flip(SEGMENT, found[found.len() - 2].0 + 41, 0).unwrap();
+    let (report, count, end) = look(&world).unwrap();
+    assert_eq!(report.damages.len(), 1, "{report:?}");
+    assert!(matches!(end, Err(Error::Corrupt(_))), "{count} records, then {end:?}");
+}
+
+/// An idle shard writes its mark also when commits are delayed.
+#[test]
+fn a_commit_delay_does_not_keep_the_mark_away() {
+    let config = Config { commit_delay_us: 500, ..config() };
+    let mut life = Life::open(&disk(73), config, Model::new(), false);
+    let writer = life.writer("a");
+    life.append(&writer, "a", 1);
+    life.idle(60);
+    assert_eq!(life.engine.metrics()[0].marks(), 1);
+}
+
+/// Where the last frame of the manifest stands: its slot, and its offset.
+fn last_frame(world: &SimStorage) -> (usize, u64) {
+    let mut last = (0, 0, 0);
+    for slot in 0..2 {
+        let bytes = world.image(&format!("manifest-000-a{slot}")).unwrap();
+        let mut at = 0;
+        while let Some(Ok((frame, padded, _))) = bytes.get(at..).map(Frame::decode) {
+            last = last.max((frame.seq, slot, at as u64));
+            at += padded;
+        }
+    }
+    (last.1, last.2)
+}
+
+/// One copy of the manifest rots: the other mends it.
+#[test]
+fn a_copy_of_the_manifest_mends_the_other() {
+    let world = five_batches(74, 30);
+    let (slot, at) = last_frame(&world);
+    world.flip(&format!("manifest-000-a{slot}"), at + 130, 3).unwrap();
+    world.flip(&format!("manifest-000-b{slot}"), 130, 3).unwrap();
+    let (report, count, end) = look(&world).unwrap();
+    assert!(end.is_ok() && count == 5 && report.repaired.len() == 2, "{count} {end:?} {report:?}");
+}
+
+/// The last edit rots in both copies, batches were written after it: they convict the manifest.
+#[test]
+fn batches_convict_a_manifest_that_lost_its_end() {
+    let world = five_batches(75, 30);
+    let (slot, at) = last_frame(&world);
+    for copy in ["a", "b"] {
+        world.flip(&format!("manifest-000-{copy}{slot}"), at + 130, 3).unwrap();
+    }
+    let error = look(&world).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("last edits are lost"), "{error}");
 }
