@@ -385,13 +385,17 @@ impl Cursor {
             *id != segment || *until <= at || !window.reaches_back_to(at)
         });
         if stale {
+            let name = names::segment(self.source.view.shard, spot.number);
             let file = match &self.file {
                 Some((id, file)) if *id == segment => file.clone(),
-                _ => {
-                    let name = names::segment(self.source.view.shard, spot.number);
-                    let opened = self.source.storage.open(&name, Mode::Read);
-                    opened.map_err(|e| Error::io(format!("opening {name}"), e))?.0
-                }
+                _ => match self.source.storage.open(&name, Mode::Read) {
+                    Ok((file, _)) => file,
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                        let last = self.last_in_segment().unwrap_or(self.next);
+                        return Err(self.damaged(last, at, format!("{name} is missing")));
+                    }
+                    Err(e) => return Err(Error::io(format!("opening {name}"), e)),
+                },
             };
             self.file = Some((segment, file.clone()));
             let max = self.source.batch_bytes_max;

@@ -263,7 +263,7 @@ type SlotFrames = BTreeMap<u64, (Frame, u64, u32)>;
 pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loaded>> {
     let mut slots: Vec<SlotFrames> = vec![SlotFrames::new(); names::MANIFEST_SLOTS];
     let mut repaired = Vec::new();
-    for slot in 0..names::MANIFEST_SLOTS {
+    for (slot, frames) in slots.iter_mut().enumerate() {
         for copy in 0..names::MANIFEST_COPIES {
             let name = names::manifest(shard, copy, slot);
             let bytes = match read_file(storage, &name) {
@@ -275,7 +275,7 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
                     continue;
                 }
             };
-            read_slot(&name, &bytes, &mut slots[slot], &mut repaired)?;
+            read_slot(&name, &bytes, frames, &mut repaired)?;
         }
     }
     let newest = |frames: &SlotFrames| {

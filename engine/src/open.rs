@@ -182,7 +182,8 @@ fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> R
         batch_bytes_max: config.batch_bytes_max,
         created_us: storage.clock().wall_us(),
     };
-    if config.segment_bytes % u64::from(unit) != 0 || config.batch_bytes_max % unit != 0 {
+    let fit = config.segment_bytes.is_multiple_of(u64::from(unit));
+    if !fit || !config.batch_bytes_max.is_multiple_of(unit) {
         return Err(Error::Invalid(format!(
             "this file system needs units of {unit} bytes; segment_bytes and batch_bytes_max must \
              be multiples of it"

@@ -138,6 +138,7 @@ impl Reader {
     }
 
     /// The next record: `None` at the durable end, unless it follows. See [`Next`].
+    #[allow(clippy::should_implement_trait)] // it lends: no `Iterator` can
     pub fn next(&mut self) -> Next<'_> {
         Next { reader: Some(self) }
     }

@@ -50,7 +50,10 @@ impl Window {
         show_max: usize,
     ) -> Result<Self> {
         let doing = |e| Error::io("reading a segment", e);
-        let buf = AlignedBuf::zeroed(show_max + 2 * BLOCK_BYTES).map_err(doing)?;
+        // No more memory than the range can fill: most windows of readers are small.
+        let range = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let most = range.saturating_add(BLOCK_BYTES).next_multiple_of(UNIT_MIN);
+        let buf = AlignedBuf::zeroed(most.min(show_max + 2 * BLOCK_BYTES)).map_err(doing)?;
         let blocks = if end.saturating_sub(from) > 2 * BLOCK_BYTES as u64 {
             read_ahead(storage, file, from, end)
         } else {
@@ -78,7 +81,8 @@ impl Window {
     /// not go back behind what was asked for before.
     pub(crate) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let want = (offset + len as u64).min(self.end);
-        while self.filled < want {
+        // `end` moves back when the file turns out to be shorter.
+        while self.filled < want.min(self.end) {
             self.fetch(offset)?;
         }
         let from = (offset.min(self.filled) - self.base) as usize;

@@ -19,8 +19,7 @@ use crate::io::{Disk, Done, File, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::manifest::{Manifest, SealedFacts, State};
 use crate::names;
-use crate::segment::Active;
-use crate::shard::TOKEN_IGNORED;
+use crate::segment::{Active, TOKEN_IGNORED};
 use crate::view::{View, ViewState};
 
 /// How long a failed seal rests before it is tried again.

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - A segment is created, filled, synced and named in the manifest, in this order, before its first
 //!   batch: a roll writes no metadata.
-//! - Filling is paced: one write under way, and never ahead of a batch that waits, unless the batch
-//!   waits for this very segment. A shard that is idle (its mark is written) fills without pauses.
+//! - Filling is paced: one write under way, and behind a batch that waits, unless the batch waits for
+//!   this very segment or the fill lags behind (a disk that is always busy must not starve it). A shard that is idle (its mark is written) fills without pauses.
 //! - A failure while a spare is prepared discards the spare and nothing else.
 //!
 //! Crash story: a power cut between creation and the naming edit leaves a file that the manifest does
@@ -26,8 +26,14 @@ use crate::names;
 /// Bytes of one fill write.
 pub(crate) const FILL_BYTES: usize = 512 << 10;
 
+/// How far ahead of the active segment's end the fill may be, so that the spare is ready before it.
+const HEAD_START_BYTES: u64 = 4 * FILL_BYTES as u64;
+
 /// How long a failed preparation rests before it is tried again.
 const RETRY_NS: u64 = 100_000_000;
+
+/// The token of operations whose completion nobody waits for.
+pub(crate) const TOKEN_IGNORED: u64 = 6 << 56;
 
 /// Spares that are kept ready.
 const SPARES: usize = 1;
@@ -42,6 +48,17 @@ pub(crate) struct Active {
     pub bytes: u64,
     /// Where the next batch goes.
     pub offset: u64,
+}
+
+/// How eagerly the next segment is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A batch waits for it, or nothing else is going on.
+    Haste,
+    /// As fast as the active segment fills.
+    Even,
+    /// A batch waits for the disk: only if the spare lags behind, or the roll would wait for it.
+    Yield,
 }
 
 enum Step {
@@ -118,17 +135,14 @@ impl Segments {
             .then_some(self.retry_at)
     }
 
-    /// One bounded step of preparing the next segment. `haste`: a batch waits for it, or nothing
-    /// else is going on; `crowded`: a batch waits for the disk. Returns whether an operation was
-    /// submitted.
+    /// One bounded step of preparing the next segment. Returns whether an operation was submitted.
     pub(crate) fn step(
         &mut self,
         disk: &mut dyn Disk,
         manifest: &mut Manifest,
         token: u64,
         now: u64,
-        haste: bool,
-        crowded: bool,
+        pace: Pace,
         random: impl FnOnce() -> u64,
     ) -> io::Result<bool> {
         if self.filling.is_none() {
@@ -142,8 +156,11 @@ impl Segments {
             self.filling = Some(Fill { id, number, nonce: random(), step, busy: false });
         }
         self.poll_named(manifest);
-        if !haste && (crowded || !self.due()) {
-            return Ok(false);
+        match pace {
+            Pace::Haste => {}
+            Pace::Even if self.due(HEAD_START_BYTES) => {}
+            Pace::Yield if self.due(0) => {}
+            Pace::Even | Pace::Yield => return Ok(false),
         }
         let Some(fill) = &mut self.filling else { return Ok(false) };
         if fill.busy {
@@ -179,12 +196,11 @@ impl Segments {
     }
 
     /// Self-clocking pace: the spare is to be filled to the same degree as the active segment.
-    fn due(&self) -> bool {
+    fn due(&self, ahead: u64) -> bool {
         let Some(active) = &self.active else { return true };
         let Some(fill) = &self.filling else { return false };
         let Step::Writing { at, .. } = fill.step else { return true };
-        // A head start of four writes, so that the spare is ready a little before the end.
-        at <= active.offset + 4 * FILL_BYTES as u64
+        at <= active.offset + ahead
     }
 
     fn poll_named(&mut self, manifest: &Manifest) {
@@ -221,7 +237,7 @@ impl Segments {
             if !matches!(fill.step, Step::Creating) {
                 // Best effort: recovery removes what was never named.
                 let name = names::segment(self.shard, fill.number);
-                let _ = disk.submit(crate::shard::TOKEN_IGNORED, Op::Remove { name });
+                let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
             }
             // The segment's number is given back: numbers of segments in use stay dense.
             self.next_id -= 1;

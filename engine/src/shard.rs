@@ -27,7 +27,7 @@ use crate::manifest::{Manifest, State};
 use crate::metrics::ShardMetrics;
 use crate::reply::Reply;
 use crate::seal::Sealer;
-use crate::segment::Segments;
+use crate::segment::{Pace, Segments};
 use crate::view::{Durable, Ended, View};
 
 /// Tokens: the high byte says whose completion it is, the rest which.
@@ -35,8 +35,6 @@ const TOKEN_BATCH: u64 = 1 << 56;
 const TOKEN_MANIFEST: u64 = 2 << 56;
 const TOKEN_FILL: u64 = 3 << 56;
 const TOKEN_SEAL: u64 = 4 << 56;
-/// Completions that nobody waits for.
-pub(crate) const TOKEN_IGNORED: u64 = 6 << 56;
 const TOKEN_KIND: u64 = 0xff << 56;
 
 /// Requests that may wait for one shard.
@@ -456,16 +454,20 @@ impl Shard {
             return;
         }
         let needed = self.commit.pending.is_some() && !self.fits_pending();
-        let crowded = self.commit.pending.is_some() && !needed;
-        let busy = self.commit.pending.is_some() || !self.commit.in_flight.is_empty();
-        let haste = needed || (!busy && self.unmarked_since.is_none());
+        let idle = self.commit.in_flight.is_empty() && self.unmarked_since.is_none();
+        let pace = match self.commit.pending {
+            None if idle => Pace::Haste,
+            None => Pace::Even,
+            Some(_) if needed => Pace::Haste,
+            Some(_) => Pace::Yield,
+        };
         let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
         let random = || self.storage.random_u64();
         let mut result = Ok(());
         if self.closing == Closing::No || needed {
             result = self
                 .segments
-                .step(disk, manifest, TOKEN_FILL, now, haste, crowded, random)
+                .step(disk, manifest, TOKEN_FILL, now, pace, random)
                 .map(|_| ());
         }
         let disk = &mut *self.disk;

@@ -198,7 +198,7 @@ impl View {
             return Place::Trimmed(view.start);
         }
         if let Some(damage) = view.damage_at(lsn) {
-            return Place::Damaged(damage.clone());
+            return Place::Damaged(*damage);
         }
         if lsn == view.next {
             return Place::End(state.stream_end);
@@ -318,7 +318,7 @@ impl LiveIndex {
         extents.sort_unstable_by_key(|e| e.entry.log);
         let mut postings = Vec::new();
         let entries = extents.into_iter().map(|e| {
-            let mut entry = e.entry.clone();
+            let mut entry = e.entry;
             entry.posting_start = postings.len() as u32;
             postings.push(Posting {
                 lsn: entry.first_lsn,
