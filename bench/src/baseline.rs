@@ -70,27 +70,14 @@ impl Baseline {
     /// When no thread or buffer is to be had.
     pub fn start(file: File, way: Way) -> Result<Baseline> {
         let end = file.metadata()?.len();
-        ensure!(
-            end > 2 * GROUP_BYTES_MAX as u64,
-            "the file holds too few groups to wrap"
-        );
+        ensure!(end > 2 * GROUP_BYTES_MAX as u64, "the file holds too few groups to wrap");
         let (intake, entries) = bounded(INTAKE_MAX);
         let staging = MmapMut::map_anon(4 * GROUP_BYTES_MAX)?;
-        let mut committer = Committer {
-            file,
-            way,
-            end,
-            at: 0,
-            sequence: 0,
-            staging,
-        };
+        let mut committer = Committer { file, way, end, at: 0, sequence: 0, staging };
         let thread = thread::Builder::new()
             .name("baseline".to_owned())
             .spawn(move || committer.run(&entries))?;
-        Ok(Baseline {
-            intake: Some(intake),
-            thread: Some(thread),
-        })
+        Ok(Baseline { intake: Some(intake), thread: Some(thread) })
     }
 
     /// A handle for one thread.
@@ -98,14 +85,8 @@ impl Baseline {
     /// # Errors
     /// After [`Baseline::stop`].
     pub fn appender(&self) -> Result<Appender> {
-        let intake = self
-            .intake
-            .clone()
-            .ok_or_else(|| anyhow!("the baseline was stopped"))?;
-        Ok(Appender {
-            intake,
-            waiter: None,
-        })
+        let intake = self.intake.clone().ok_or_else(|| anyhow!("the baseline was stopped"))?;
+        Ok(Appender { intake, waiter: None })
     }
 
     /// Waits for the committer to end; all appenders must be gone.
@@ -117,9 +98,7 @@ impl Baseline {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        Ok(thread
-            .join()
-            .map_err(|_| anyhow!("the baseline panicked"))??)
+        Ok(thread.join().map_err(|_| anyhow!("the baseline panicked"))??)
     }
 }
 
@@ -141,19 +120,11 @@ impl Handle for Appender {
 
     fn submit(&mut self, payload: &[u8]) -> Result<Self::Ticket> {
         let waiter = self.waiter.get_or_insert_with(|| {
-            Arc::new(Waiter {
-                state: AtomicU32::new(PENDING),
-                thread: thread::current(),
-            })
+            Arc::new(Waiter { state: AtomicU32::new(PENDING), thread: thread::current() })
         });
         waiter.state.store(PENDING, Ordering::Relaxed);
-        let entry = Entry {
-            record: frame(payload),
-            waiter: Arc::clone(waiter),
-        };
-        self.intake
-            .send(entry)
-            .map_err(|_| anyhow!("the baseline has stopped"))?;
+        let entry = Entry { record: frame(payload), waiter: Arc::clone(waiter) };
+        self.intake.send(entry).map_err(|_| anyhow!("the baseline has stopped"))?;
         Ok(Arc::clone(waiter))
     }
 
@@ -236,10 +207,8 @@ impl Committer {
     }
 
     fn commit_buffered(&self, group: &[Entry], bytes: usize) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = group
-            .iter()
-            .map(|entry| IoSlice::new(&entry.record))
-            .collect();
+        let mut slices: Vec<IoSlice<'_>> =
+            group.iter().map(|entry| IoSlice::new(&entry.record)).collect();
         let (mut rest, mut at, mut left) = (&mut slices[..], self.at, bytes);
         while left > 0 {
             let wrote = rustix::io::pwritev(&self.file, rest, at)?;
@@ -263,11 +232,7 @@ impl Committer {
         let slices = [IoSlice::new(&self.staging[..padded])];
         let wrote = rustix::io::pwritev2(&self.file, &slices, self.at, ReadWriteFlags::DSYNC)?;
         // A short direct write is a failure here: retrying it is the engine's art.
-        if wrote == padded {
-            Ok(())
-        } else {
-            Err(io::Error::from(io::ErrorKind::WriteZero))
-        }
+        if wrote == padded { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
     }
 }
 
@@ -294,10 +259,7 @@ pub fn read_back(bytes: &[u8], way: Way) -> Result<Vec<Vec<u8>>> {
         let Some(payload) = bytes.get(from..from + length) else {
             break;
         };
-        ensure!(
-            crc32c::crc32c(payload) == crc,
-            "record {sequence} does not match its CRC"
-        );
+        ensure!(crc32c::crc32c(payload) == crc, "record {sequence} does not match its CRC");
         payloads.push(payload.to_vec());
         at = from + length;
     }
@@ -335,10 +297,7 @@ mod tests {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         baseline.stop().unwrap();
         let found = read_back(&std::fs::read(&path).unwrap(), way).unwrap();

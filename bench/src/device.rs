@@ -56,10 +56,7 @@ pub fn open_direct(path: &Path) -> Result<File> {
 /// # Errors
 /// Those of the file system.
 pub fn prewrite(path: &Path, bytes: u64) -> Result<File> {
-    ensure!(
-        bytes.is_multiple_of(BLOCK_BYTES as u64),
-        "prewritten files are whole blocks"
-    );
+    ensure!(bytes.is_multiple_of(BLOCK_BYTES as u64), "prewritten files are whole blocks");
     let file = open_direct(path)?;
     if file.metadata()?.len() == bytes {
         return Ok(file);
@@ -103,10 +100,7 @@ fn stream(
 /// Those of the file system; a short write is one.
 pub fn write_loop(file: File, plan: &WriteLoop, meter: &Meter) -> Result<Sample> {
     let span = file.metadata()?.len() / plan.bytes as u64;
-    ensure!(
-        span > plan.depth as u64,
-        "the file is too small for the loop"
-    );
+    ensure!(span > plan.depth as u64, "the file is too small for the loop");
     let mut ring = Ring::new(file, plan.depth, plan.bytes)?;
     let mut latency = histogram();
     let mut started = vec![Instant::now(); plan.depth];
@@ -120,13 +114,7 @@ pub fn write_loop(file: File, plan: &WriteLoop, meter: &Meter) -> Result<Sample>
             Some((since, before)) if now - since >= plan.window => {
                 let cost = meter.read()?.since(&before);
                 let bytes = operations * plan.bytes as u64;
-                return Ok(Sample {
-                    operations,
-                    bytes,
-                    cost,
-                    latency,
-                    peak_rss: None,
-                });
+                return Ok(Sample { operations, bytes, cost, latency, peak_rss: None });
             }
             _ => {}
         }
@@ -135,12 +123,7 @@ pub fn write_loop(file: File, plan: &WriteLoop, meter: &Meter) -> Result<Sample>
                 bytes[..8].copy_from_slice(&next.to_le_bytes());
             }
             started[slot] = Instant::now();
-            ring.write(
-                slot,
-                next % span * plan.bytes as u64,
-                plan.bytes,
-                plan.method,
-            )?;
+            ring.write(slot, next % span * plan.bytes as u64, plan.bytes, plan.method)?;
             next += 1;
         }
         // A linked pair completes in two parts: wait until a whole slot is back.
@@ -217,10 +200,7 @@ mod tests {
         drop(prewrite(&path, BLOCK_BYTES as u64).unwrap());
         let inode = |path: &Path| {
             use std::os::unix::fs::MetadataExt;
-            (
-                path.metadata().unwrap().ino(),
-                path.metadata().unwrap().mtime_nsec(),
-            )
+            (path.metadata().unwrap().ino(), path.metadata().unwrap().mtime_nsec())
         };
         let before = inode(&path);
         drop(prewrite(&path, BLOCK_BYTES as u64).unwrap());

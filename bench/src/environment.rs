@@ -47,11 +47,8 @@ impl Environment {
     pub fn of(dir: &Path) -> Environment {
         let folder = device_folder(dir);
         let queue = |name: &str| {
-            let path = folder
-                .as_ref()
-                .map(|folder| folder.join("queue").join(name));
-            path.and_then(|path| read_line(&path))
-                .unwrap_or_else(unknown)
+            let path = folder.as_ref().map(|folder| folder.join("queue").join(name));
+            path.and_then(|path| read_line(&path)).unwrap_or_else(unknown)
         };
         let (file_system, mount) = mount_of(dir).unwrap_or_else(|| (unknown(), unknown()));
         let system = rustix::system::uname();
@@ -86,15 +83,9 @@ impl Environment {
             ("kernel", self.kernel.clone()),
             ("cpu", format!("{} x {}", self.cores, self.cpu)),
             ("device", self.device.clone()),
-            (
-                "write cache",
-                format!("{}, fua {}", self.write_cache, self.fua),
-            ),
+            ("write cache", format!("{}, fua {}", self.write_cache, self.fua)),
             ("scheduler", self.scheduler.clone()),
-            (
-                "file system",
-                format!("{}, journal {}", self.file_system, self.journal),
-            ),
+            ("file system", format!("{}, journal {}", self.file_system, self.journal)),
             ("mount", self.mount.clone()),
             ("load average", self.load_average.clone()),
         ]
@@ -103,9 +94,7 @@ impl Environment {
 
 impl fmt::Display for Environment {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.facts()
-            .iter()
-            .try_for_each(|(name, value)| writeln!(out, "{name:<14}{value}"))
+        self.facts().iter().try_for_each(|(name, value)| writeln!(out, "{name:<14}{value}"))
     }
 }
 
@@ -114,21 +103,15 @@ fn unknown() -> String {
 }
 
 fn read_line(path: &Path) -> Option<String> {
-    fs::read_to_string(path)
-        .ok()
-        .map(|text| text.trim().to_owned())
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 fn in_brackets(text: &str) -> Option<&str> {
-    text.split_once('[')
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .map(|(inside, _)| inside)
+    text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(inside, _)| inside)
 }
 
 fn device_name(folder: &Path) -> String {
-    let name = folder
-        .file_name()
-        .map_or_else(unknown, |name| name.to_string_lossy().into_owned());
+    let name = folder.file_name().map_or_else(unknown, |name| name.to_string_lossy().into_owned());
     match read_line(&folder.join("device/model")) {
         Some(model) => format!("{name} ({model})"),
         None => name,
@@ -138,17 +121,14 @@ fn device_name(folder: &Path) -> String {
 fn cpu_model() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
-    line.split_once(':')
-        .map(|(_, model)| model.trim().to_owned())
+    line.split_once(':').map(|(_, model)| model.trim().to_owned())
 }
 
 fn journal_of(folder: Option<&Path>, file_system: &str) -> String {
     if file_system != "ext4" {
         return "of its own kind".to_owned();
     }
-    let name = folder
-        .and_then(Path::file_name)
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = folder.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let task =
         name.and_then(|name| read_line(Path::new(&format!("/sys/fs/ext4/{name}/journal_task"))));
     match task.as_deref() {
@@ -172,11 +152,7 @@ fn find_mount(mounts: &str, dir: &Path) -> Option<(String, String)> {
         let (point, options) = (*left.get(4)?, *left.get(5)?);
         let more = right.get(2).copied().unwrap_or_default();
         let kind = (*right.first()?).to_owned();
-        Some((
-            point.to_owned(),
-            kind,
-            format!("{point} ({options}; {more})"),
-        ))
+        Some((point.to_owned(), kind, format!("{point} ({options}; {more})")))
     };
     // The last of equals is the one mounted on top.
     mounts
@@ -196,14 +172,8 @@ mod tests {
         let mounts = "22 1 254:0 / / rw,relatime - ext4 /dev/root rw,discard\n\
                       23 22 0:5 / /data/wal rw shared:1 - xfs /dev/sdb rw,noquota\n";
         let (kind, text) = find_mount(mounts, Path::new("/data/wal/x")).unwrap();
-        assert_eq!(
-            (kind.as_str(), text.as_str()),
-            ("xfs", "/data/wal (rw; rw,noquota)")
-        );
-        assert_eq!(
-            find_mount(mounts, Path::new("/data/walnut")).unwrap().0,
-            "ext4"
-        );
+        assert_eq!((kind.as_str(), text.as_str()), ("xfs", "/data/wal (rw; rw,noquota)"));
+        assert_eq!(find_mount(mounts, Path::new("/data/walnut")).unwrap().0, "ext4");
     }
 
     #[test]

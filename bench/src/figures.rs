@@ -13,12 +13,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::baseline::Way;
+use crate::bed;
 use crate::cells::{self, Pace, Plan};
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::report::{self, CellResult, Row};
 use crate::ring::Method;
-use crate::subject::{Cell, Segments};
+use crate::subject::Cell;
 
 /// What `bench figures` can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,16 +36,13 @@ pub struct FiguresArgs {
     /// Only the cells whose name begins so (may be given more than once)
     #[arg(long, value_name = "CELL")]
     pub only: Vec<String>,
-    /// How raw writes become durable; what the engine probed if not given
-    #[arg(long, value_enum, default_value = "dsync")]
-    pub method: Method,
+    /// How writes become durable, raw ones and the engine's; what the engine probes if not given
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
     /// The rivals' way to the disk (may be given more than once)
     #[arg(long, value_enum, default_values = ["buffered", "direct"])]
     pub baseline: Vec<Way>,
-    /// State of Sapwood's segments (may be given more than once: a row each)
-    #[arg(long, value_enum, default_values = ["recycled"])]
-    pub segments: Vec<Segments>,
-    /// Size of each prewritten file, MiB
+    /// Size of each file prewritten for the floor and the rivals, MiB
     #[arg(long, default_value_t = 1024)]
     pub file_mib: u64,
     /// Print JSON instead of text; with FILE, text here and JSON there
@@ -57,20 +55,18 @@ pub struct FiguresArgs {
 /// # Errors
 /// When a cell cannot even begin, or the JSON cannot be written.
 pub fn run(args: &FiguresArgs) -> Result<()> {
-    ensure!(
-        args.rounds > 0 && args.secs > 0.0,
-        "rounds and secs must be above zero"
-    );
+    ensure!(args.rounds > 0 && args.secs > 0.0, "rounds and secs must be above zero");
     let environment = Environment::of(&args.dir);
     let as_text = !matches!(args.json, Some(None));
     if as_text {
         print!("{environment}");
     }
+    let method = bed::method_for(&args.dir, args.method)?;
     let results = chosen(args)?
         .into_iter()
         .map(|plan| {
             eprintln!("{}: {}", plan.name, plan.title);
-            let result = run_plan(args, plan)?;
+            let result = run_plan(args, method, plan)?;
             if as_text {
                 print!("\n{}", report::text(&result));
             }
@@ -81,7 +77,7 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
         return Ok(());
     };
     let cells: Vec<_> = results.iter().map(report::json).collect();
-    let json = serde_json::json!({ "environment": environment, "cells": cells });
+    let json = serde_json::json!({ "environment": environment, "method": method, "cells": cells });
     let text = serde_json::to_string_pretty(&json)?;
     match target {
         Some(path) => fs::write(path, text).with_context(|| format!("write {}", path.display())),
@@ -94,39 +90,29 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
 
 fn chosen(args: &FiguresArgs) -> Result<Vec<Plan>> {
     let window = Duration::from_secs_f64(args.secs);
-    let pace = Pace {
-        warm_up: window.mul_f64(0.2).max(Duration::from_millis(300)),
-        window,
-    };
+    let pace = Pace { warm_up: window.mul_f64(0.2).max(Duration::from_millis(300)), window };
     let mut plans = cells::all(pace, &args.baseline);
     if !args.only.is_empty() {
         let names: Vec<&str> = plans.iter().map(|plan| plan.name).collect();
-        let unknown = args
-            .only
-            .iter()
-            .find(|only| !names.iter().any(|name| name.starts_with(only.as_str())));
+        let unknown =
+            args.only.iter().find(|only| !names.iter().any(|name| name.starts_with(only.as_str())));
         if let Some(only) = unknown {
             bail!("no cell {only}; there are {}", names.join(", "));
         }
-        plans.retain(|plan| {
-            args.only
-                .iter()
-                .any(|only| plan.name.starts_with(only.as_str()))
-        });
+        plans.retain(|plan| args.only.iter().any(|only| plan.name.starts_with(only.as_str())));
     }
     Ok(plans)
 }
 
-fn run_plan(args: &FiguresArgs, plan: Plan) -> Result<CellResult> {
+fn run_plan(args: &FiguresArgs, method: Method, plan: Plan) -> Result<CellResult> {
     let folder = Folder::fresh(&args.dir)?;
-    let segments = args.segments.first().copied().unwrap_or(Segments::Recycled);
     let cell = Cell {
         name: plan.name,
         load: plan.load,
         dir: folder.path().to_owned(),
-        method: args.method,
-        segments,
+        method,
         file_bytes: args.file_mib << 20,
+        segment_bytes: plan.segment_bytes,
     };
     let mut failures = Vec::new();
     let mut running = Vec::new();
@@ -138,12 +124,7 @@ fn run_plan(args: &FiguresArgs, plan: Plan) -> Result<CellResult> {
     }
     for round in 0..args.rounds {
         running.retain_mut(|(subject, rounds)| {
-            eprintln!(
-                "  round {} of {}: {}",
-                round + 1,
-                args.rounds,
-                subject.name()
-            );
+            eprintln!("  round {} of {}: {}", round + 1, args.rounds, subject.name());
             match subject.run(&cell) {
                 Ok(sample) => rounds.push(sample),
                 Err(error) => {
@@ -156,24 +137,11 @@ fn run_plan(args: &FiguresArgs, plan: Plan) -> Result<CellResult> {
     }
     let rows: Vec<Row> = running
         .into_iter()
-        .map(|(subject, rounds)| Row {
-            name: subject.name().to_owned(),
-            rounds,
-        })
+        .map(|(subject, rounds)| Row { name: subject.name().to_owned(), rounds })
         .collect();
-    let outcomes = plan
-        .claims
-        .iter()
-        .map(|claim| report::judge(claim, &rows))
-        .collect();
+    let outcomes = plan.claims.iter().map(|claim| report::judge(claim, &rows)).collect();
     let (name, title) = (plan.name.to_owned(), plan.title.to_owned());
-    Ok(CellResult {
-        name,
-        title,
-        rows,
-        failures,
-        outcomes,
-    })
+    Ok(CellResult { name, title, rows, failures, outcomes })
 }
 
 #[cfg(test)]

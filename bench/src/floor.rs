@@ -37,14 +37,8 @@ pub struct FloorArgs {
 }
 
 enum Probe {
-    Write {
-        bytes: usize,
-        depth: usize,
-        method: Method,
-    },
-    Read {
-        depth: usize,
-    },
+    Write { bytes: usize, depth: usize, method: Method },
+    Read { depth: usize },
 }
 
 /// Measures, prints a table.
@@ -52,10 +46,7 @@ enum Probe {
 /// # Errors
 /// When the place refuses `O_DIRECT` or a file of that size.
 pub fn run(args: &FloorArgs) -> Result<()> {
-    ensure!(
-        args.rounds > 0 && args.depth > 0 && args.file_mib >= 64,
-        "too small to measure"
-    );
+    ensure!(args.rounds > 0 && args.depth > 0 && args.file_mib >= 64, "too small to measure");
     print!("{}", Environment::of(&args.dir));
     let folder = Folder::fresh(&args.dir)?;
     let path = folder.path().join("floor");
@@ -68,31 +59,16 @@ pub fn run(args: &FloorArgs) -> Result<()> {
             Probe::Read { depth } => {
                 device::read_all(file, args.file_mib << 20, BLOCK_BYTES, depth, &meter)
             }
-            Probe::Write {
-                bytes,
-                depth,
-                method,
-            } => {
+            Probe::Write { bytes, depth, method } => {
                 let warm_up = window.mul_f64(0.1);
-                let plan = WriteLoop {
-                    bytes,
-                    depth,
-                    method,
-                    warm_up,
-                    window,
-                };
+                let plan = WriteLoop { bytes, depth, method, warm_up, window };
                 device::write_loop(file, &plan, &meter)
             }
         }
     };
     let probes = probes(args.depth);
-    let mut rows: Vec<Row> = probes
-        .iter()
-        .map(|(name, _)| Row {
-            name: name.clone(),
-            rounds: Vec::new(),
-        })
-        .collect();
+    let mut rows: Vec<Row> =
+        probes.iter().map(|(name, _)| Row { name: name.clone(), rounds: Vec::new() }).collect();
     for round in 0..args.rounds {
         eprintln!("round {} of {}", round + 1, args.rounds);
         for ((_, probe), row) in probes.iter().zip(&mut rows) {
@@ -100,30 +76,17 @@ pub fn run(args: &FloorArgs) -> Result<()> {
         }
     }
     let (name, title) = ("floor".to_owned(), "the device alone".to_owned());
-    let result = CellResult {
-        name,
-        title,
-        rows,
-        failures: Vec::new(),
-        outcomes: Vec::new(),
-    };
+    let result = CellResult { name, title, rows, failures: Vec::new(), outcomes: Vec::new() };
     print!("\n{}", report::text(&result));
     Ok(())
 }
 
 fn probes(depth: usize) -> Vec<(String, Probe)> {
-    let write = |bytes: usize, depth, method| Probe::Write {
-        bytes,
-        depth,
-        method,
-    };
+    let write = |bytes: usize, depth, method| Probe::Write { bytes, depth, method };
     let mut all = Vec::new();
     for (name, method) in [("dsync", Method::Dsync), ("fdatasync", Method::Fdatasync)] {
         for depth in [1, 2, 4] {
-            all.push((
-                format!("4 KiB {name}, {depth} in flight"),
-                write(4096, depth, method),
-            ));
+            all.push((format!("4 KiB {name}, {depth} in flight"), write(4096, depth, method)));
         }
     }
     for kib in [64, 256, 1024, 2048, 4096] {
@@ -133,10 +96,7 @@ fn probes(depth: usize) -> Vec<(String, Probe)> {
         }
     }
     for depth in 1..=4 {
-        all.push((
-            format!("read 1 MiB, {depth} in flight"),
-            Probe::Read { depth },
-        ));
+        all.push((format!("read 1 MiB, {depth} in flight"), Probe::Read { depth }));
     }
     all
 }

@@ -19,14 +19,8 @@ impl Folder {
     /// # Errors
     /// When `parent` is not writable.
     pub fn fresh(parent: &Path) -> Result<Folder> {
-        let nanos = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_nanos());
-        let name = format!(
-            "sapwood-bench-{}-{:x}",
-            std::process::id(),
-            nanos & 0xffff_ffff_ffff
-        );
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+        let name = format!("sapwood-bench-{}-{:x}", std::process::id(), nanos & 0xffff_ffff_ffff);
         let path = parent.join(name);
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Folder(path))
@@ -42,10 +36,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!(
-                "sapwood bench: {} was not removed: {error}",
-                self.0.display()
-            );
+            eprintln!("sapwood bench: {} was not removed: {error}", self.0.display());
         }
     }
 }
@@ -57,10 +48,8 @@ mod tests {
     #[test]
     fn it_is_fresh_and_goes_with_its_content() {
         let parent = tempfile::tempdir().unwrap();
-        let (one, two) = (
-            Folder::fresh(parent.path()).unwrap(),
-            Folder::fresh(parent.path()).unwrap(),
-        );
+        let (one, two) =
+            (Folder::fresh(parent.path()).unwrap(), Folder::fresh(parent.path()).unwrap());
         assert_ne!(one.path(), two.path());
         fs::write(one.path().join("data"), b"x").unwrap();
         drop((one, two));

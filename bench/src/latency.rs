@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bed;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::load::Load;
@@ -18,6 +19,7 @@ use crate::page;
 use crate::report::{Row, number};
 use crate::ring::Method;
 use crate::sample::{Metric, Sample, histogram, over_rounds, ratio_over_rounds};
+use crate::sapwood_rows::{Driven, Sapwood};
 use crate::subject::{Cell, RawWrite, Segments, Subject};
 
 /// Where page and JSON go, in the current folder.
@@ -28,6 +30,9 @@ const SECONDS_MAX: f64 = 12.0;
 const ROUNDS: usize = 3;
 /// Prewritten bytes under the floor: some seconds of small writes.
 const FLOOR_BYTES: u64 = 64 << 20;
+
+/// Bytes of Sapwood's segment: as many writes as a fast device takes in the longest run.
+const SEGMENT_BYTES: u64 = 1 << 30;
 
 /// What `bench latency` can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,9 +46,9 @@ pub struct LatencyArgs {
     /// Payload bytes of a record
     #[arg(long, default_value_t = 128)]
     pub bytes: usize,
-    /// How the floor's writes become durable
-    #[arg(long, value_enum, default_value = "dsync")]
-    pub method: Method,
+    /// How writes become durable, the floor's and the engine's; what the engine probes if not given
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -54,13 +59,11 @@ pub struct LatencyArgs {
 /// # Errors
 /// When a row fails, or a result cannot be written.
 pub fn run(args: &LatencyArgs) -> Result<()> {
-    ensure!(
-        args.secs > 0.0 && args.bytes > 0,
-        "secs and bytes must be above zero"
-    );
+    ensure!(args.secs > 0.0 && args.bytes > 0, "secs and bytes must be above zero");
     let environment = Environment::of(&args.dir);
-    let rows = measure(args)?;
-    let json = to_json(&environment, args, &rows);
+    let method = bed::method_for(&args.dir, args.method)?;
+    let rows = measure(args, method)?;
+    let json = to_json(&environment, args.bytes, method, &rows);
     let text = serde_json::to_string_pretty(&json)?;
     let results = Path::new(RESULTS);
     fs::create_dir_all(results).context("make sapwood-bench/")?;
@@ -78,14 +81,12 @@ pub fn run(args: &LatencyArgs) -> Result<()> {
 }
 
 fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(RawWrite {
-        name: "floor",
-        depth: 1,
-        method: None,
-    })]
+    let floor = RawWrite { name: "floor", depth: 1, method: None };
+    let sapwood = Sapwood::new(Segments::Prewritten);
+    vec![Box::new(floor), Box::new(sapwood), Box::new(Driven::default())]
 }
 
-fn measure(args: &LatencyArgs) -> Result<Vec<Row>> {
+fn measure(args: &LatencyArgs, method: Method) -> Result<Vec<Row>> {
     let folder = Folder::fresh(&args.dir)?;
     let window = Duration::from_secs_f64(args.secs.min(SECONDS_MAX) / ROUNDS as f64);
     let load = Load {
@@ -101,27 +102,20 @@ fn measure(args: &LatencyArgs) -> Result<Vec<Row>> {
         name: "latency",
         load,
         dir: folder.path().to_owned(),
-        method: args.method,
-        segments: Segments::Recycled,
+        method,
         file_bytes: FLOOR_BYTES,
+        segment_bytes: SEGMENT_BYTES,
     };
     let mut running = Vec::new();
     for mut subject in subjects() {
-        subject
-            .prepare(&cell)
-            .with_context(|| format!("prepare {}", subject.name()))?;
-        let row = Row {
-            name: subject.name().to_owned(),
-            rounds: Vec::new(),
-        };
+        subject.prepare(&cell).with_context(|| format!("prepare {}", subject.name()))?;
+        let row = Row { name: subject.name().to_owned(), rounds: Vec::new() };
         running.push((subject, row));
     }
     for round in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS}", round + 1);
         for (subject, row) in &mut running {
-            let sample = subject
-                .run(&cell)
-                .with_context(|| format!("run {}", row.name))?;
+            let sample = subject.run(&cell).with_context(|| format!("run {}", row.name))?;
             row.rounds.push(sample);
         }
     }
@@ -143,9 +137,7 @@ fn summary(environment: &Environment, rows: &[Row]) -> String {
                     (number(ratio.median), number(ratio.min), number(ratio.max));
                 format!("{middle} x the floor ({min}-{max})")
             });
-        let percentiles = [Metric::P50, Metric::P99, Metric::P999]
-            .map(value)
-            .join(" / ");
+        let percentiles = [Metric::P50, Metric::P99, Metric::P999].map(value).join(" / ");
         let cpu = value(Metric::Cpu);
         let name = &row.name;
         out.push_str(&format!(
@@ -168,7 +160,12 @@ pub(crate) fn merged(row: &Row) -> hdrhistogram::Histogram<u64> {
     all
 }
 
-fn to_json(environment: &Environment, args: &LatencyArgs, rows: &[Row]) -> serde_json::Value {
+fn to_json(
+    environment: &Environment,
+    payload_bytes: usize,
+    method: Method,
+    rows: &[Row],
+) -> serde_json::Value {
     let floor = rows.first().map(|row| &row.rounds[..]).unwrap_or_default();
     let rows: Vec<_> = rows
         .iter()
@@ -176,12 +173,7 @@ fn to_json(environment: &Environment, args: &LatencyArgs, rows: &[Row]) -> serde
             let all = merged(row);
             let percentiles: Vec<_> = QUANTILES
                 .iter()
-                .map(|quantile| {
-                    (
-                        quantile * 100.0,
-                        all.value_at_quantile(*quantile) as f64 / 1e3,
-                    )
-                })
+                .map(|quantile| (quantile * 100.0, all.value_at_quantile(*quantile) as f64 / 1e3))
                 .collect();
             let median = |metric| over_rounds(&row.rounds, metric);
             serde_json::json!({
@@ -195,7 +187,7 @@ fn to_json(environment: &Environment, args: &LatencyArgs, rows: &[Row]) -> serde
         })
         .collect();
     serde_json::json!({
-        "environment": environment, "payload_bytes": args.bytes, "method": args.method,
+        "environment": environment, "payload_bytes": payload_bytes, "method": method,
         "rows": rows,
     })
 }
@@ -211,18 +203,15 @@ mod tests {
             dir: dir.path().to_owned(),
             secs: 0.15,
             bytes: 128,
-            method: Method::Dsync,
+            method: Some(Method::Dsync),
             json: false,
         };
-        let rows = measure(&args).unwrap();
+        let rows = measure(&args, Method::Dsync).unwrap();
         assert!(rows.iter().all(|row| row.rounds.len() == ROUNDS));
         let environment = Environment::of(dir.path());
         let text = summary(&environment, &rows);
-        assert!(
-            text.contains("floor") && text.contains("1 x the floor (1-1)"),
-            "{text}"
-        );
-        let json = to_json(&environment, &args, &rows);
+        assert!(text.contains("floor") && text.contains("1 x the floor (1-1)"), "{text}");
+        let json = to_json(&environment, args.bytes, Method::Dsync, &rows);
         assert!(json["rows"][0]["p50_us"]["median"].as_f64().unwrap() > 0.0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

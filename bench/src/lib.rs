@@ -2,8 +2,9 @@
 //! side by side and reported with the place they were measured in.
 //!
 //! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device` (the
-//! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `cells`
-//! (what is claimed) → `figures` → `report`.
+//! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `bed`,
+//! `sapwood_rows`, `follow`, `recovery` (Sapwood's) → `cells` (what is claimed) → `figures` →
+//! `report`.
 //!
 //! Invariants: refuses debug builds; every comparison is a ratio inside one interleaved run;
 //! data goes into fresh folders that are removed.
@@ -13,20 +14,24 @@
 #![deny(unsafe_code)]
 
 pub mod baseline;
+mod bed;
 pub mod cells;
 pub mod device;
 pub mod environment;
 pub mod figures;
 pub mod floor;
 pub mod folder;
+pub mod follow;
 pub mod latency;
 pub mod load;
 pub mod meter;
 pub mod page;
+pub mod recovery;
 pub mod report;
 #[allow(unsafe_code)] // Registered memory and submission entries: see the file.
 pub mod ring;
 pub mod sample;
+pub mod sapwood_rows;
 pub mod subject;
 
 use anyhow::{Result, bail};

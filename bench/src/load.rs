@@ -108,21 +108,13 @@ pub fn drive<H: Handle>(handles: Vec<H>, load: &Load, meter: &Meter) -> Result<S
         let mut operations = 0;
         let mut latency = histogram();
         for worker in workers {
-            let tally = worker
-                .join()
-                .map_err(|_| anyhow!("a load thread panicked"))??;
+            let tally = worker.join().map_err(|_| anyhow!("a load thread panicked"))??;
             operations += tally.operations;
             latency.add(&tally.latency)?;
         }
         let bytes = operations * load.operation_bytes() as u64;
         let cost = after?.since(&before?);
-        Ok(Sample {
-            operations,
-            bytes,
-            cost,
-            latency,
-            peak_rss: None,
-        })
+        Ok(Sample { operations, bytes, cost, latency, peak_rss: None })
     })
 }
 
@@ -133,28 +125,16 @@ pub fn drive<H: Handle>(handles: Vec<H>, load: &Load, meter: &Meter) -> Result<S
 pub fn drive_here<H: Handle>(handle: H, load: &Load, meter: &Meter) -> Result<Sample> {
     let mut worker = Worker::new(handle, load, 0, 1);
     worker.until(Instant::now() + load.warm_up)?;
-    worker.tally = Tally {
-        operations: 0,
-        latency: histogram(),
-    };
+    worker.tally = Tally { operations: 0, latency: histogram() };
     let before = meter.read()?;
     worker.counting = true;
     worker.until(Instant::now() + load.window)?;
     let cost = meter.read()?.since(&before);
     worker.counting = false;
     worker.drain()?;
-    let Tally {
-        operations,
-        latency,
-    } = worker.tally;
+    let Tally { operations, latency } = worker.tally;
     let bytes = operations * load.operation_bytes() as u64;
-    Ok(Sample {
-        operations,
-        bytes,
-        cost,
-        latency,
-        peak_rss: None,
-    })
+    Ok(Sample { operations, bytes, cost, latency, peak_rss: None })
 }
 
 struct Worker<H: Handle> {
@@ -173,30 +153,19 @@ struct Worker<H: Handle> {
 
 impl<H: Handle> Worker<H> {
     fn new(handle: H, load: &Load, index: usize, count: usize) -> Worker<H> {
-        let interval = load
-            .rate
-            .map(|rate| Duration::from_secs_f64(count as f64 / rate));
+        let interval = load.rate.map(|rate| Duration::from_secs_f64(count as f64 / rate));
         let offset = interval.map_or(Duration::ZERO, |each| each * index as u32 / count as u32);
         Worker {
             handle,
-            payload: (0..load.operation_bytes())
-                .map(|at| (at * 31 + index) as u8)
-                .collect(),
+            payload: (0..load.operation_bytes()).map(|at| (at * 31 + index) as u8).collect(),
             outstanding: VecDeque::with_capacity(load.outstanding),
             limit: load.outstanding,
             interval,
             intended: Instant::now() + offset,
-            timed_one_in: if load.outstanding > TIMED_ALL_MAX {
-                TIMED_ONE_IN
-            } else {
-                1
-            },
+            timed_one_in: if load.outstanding > TIMED_ALL_MAX { TIMED_ONE_IN } else { 1 },
             submitted: 0,
             counting: false,
-            tally: Tally {
-                operations: 0,
-                latency: histogram(),
-            },
+            tally: Tally { operations: 0, latency: histogram() },
         }
     }
 
@@ -260,9 +229,7 @@ impl<H: Handle> Worker<H> {
         if self.counting {
             self.tally.operations += 1;
             if let Some(start) = start {
-                self.tally
-                    .latency
-                    .saturating_record(start.elapsed().as_nanos() as u64);
+                self.tally.latency.saturating_record(start.elapsed().as_nanos() as u64);
             }
         }
         Ok(())
@@ -328,21 +295,11 @@ mod tests {
     fn a_closed_loop_keeps_so_many_outstanding_and_counts_its_window() {
         let most = AtomicUsize::new(0);
         let takes = Duration::from_millis(2);
-        let handle = || Clockwork {
-            takes,
-            stall: None,
-            count: 0,
-            most: &most,
-            open: 0,
-        };
+        let handle = || Clockwork { takes, stall: None, count: 0, most: &most, open: 0 };
         let meter = Meter::new(Path::new("/"));
         let sample = drive(vec![handle(), handle()], &load(4, None), &meter).unwrap();
         assert_eq!(most.load(Ordering::Relaxed), 4);
-        assert!(
-            sample.operations > 20 && sample.operations < 1000,
-            "{}",
-            sample.operations
-        );
+        assert!(sample.operations > 20 && sample.operations < 1000, "{}", sample.operations);
         assert!(sample.get(Metric::P50).unwrap() >= 1990.0);
         assert_eq!(sample.bytes, sample.operations * 100);
         let alone = drive_here(handle(), &load(1, None), &meter).unwrap();
@@ -354,20 +311,11 @@ mod tests {
         let most = AtomicUsize::new(0);
         let stall = Some((100, Duration::from_millis(100)));
         let takes = Duration::ZERO;
-        let handle = Clockwork {
-            takes,
-            stall,
-            count: 0,
-            most: &most,
-            open: 0,
-        };
+        let handle = Clockwork { takes, stall, count: 0, most: &most, open: 0 };
         let meter = Meter::new(Path::new("/"));
         let sample = drive_here(handle, &load(1, Some(1000.0)), &meter).unwrap();
         let late = sample.latency.count_between(20_000_000, 200_000_000);
-        assert!(
-            late > 40,
-            "coordinated omission: only {late} of some 80 were late"
-        );
+        assert!(late > 40, "coordinated omission: only {late} of some 80 were late");
     }
 
     #[test]

@@ -58,9 +58,7 @@ impl Meter {
     #[must_use]
     pub fn new(dir: &Path) -> Meter {
         let stat = device_folder(dir).map(|folder| folder.join("stat"));
-        Meter {
-            stat: stat.filter(|path| path.exists()),
-        }
+        Meter { stat: stat.filter(|path| path.exists()) }
     }
 
     /// The counters now.
@@ -73,10 +71,7 @@ impl Meter {
             (time.tv_sec() as u64) * 1_000_000 + time.tv_usec() as u64
         };
         let switches = usage.voluntary_context_switches() + usage.involuntary_context_switches();
-        let stat = self
-            .stat
-            .as_ref()
-            .and_then(|path| fs::read_to_string(path).ok());
+        let stat = self.stat.as_ref().and_then(|path| fs::read_to_string(path).ok());
         Ok(Reading {
             at: Instant::now(),
             cpu_us: micros(usage.user_time()) + micros(usage.system_time()),
@@ -90,14 +85,11 @@ impl Reading {
     /// What was spent since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Reading) -> Cost {
-        let device = self
-            .device
-            .zip(earlier.device)
-            .map(|(now, then)| DeviceCounts {
-                writes: now.writes.saturating_sub(then.writes),
-                bytes: now.bytes.saturating_sub(then.bytes),
-                flushes: now.flushes.saturating_sub(then.flushes),
-            });
+        let device = self.device.zip(earlier.device).map(|(now, then)| DeviceCounts {
+            writes: now.writes.saturating_sub(then.writes),
+            bytes: now.bytes.saturating_sub(then.bytes),
+            flushes: now.flushes.saturating_sub(then.flushes),
+        });
         Cost {
             seconds: self.at.duration_since(earlier.at).as_secs_f64(),
             cpu_us: self.cpu_us.saturating_sub(earlier.cpu_us),
@@ -121,10 +113,7 @@ pub fn device_folder(dir: &Path) -> Option<PathBuf> {
 }
 
 fn parse_stat(text: &str) -> Option<DeviceCounts> {
-    let fields: Vec<u64> = text
-        .split_whitespace()
-        .map_while(|word| word.parse().ok())
-        .collect();
+    let fields: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
     Some(DeviceCounts {
         writes: *fields.get(4)?,
         bytes: fields.get(6)? * 512,
@@ -153,11 +142,7 @@ pub fn reset_peak_rss() -> bool {
 fn status_bytes(key: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(key))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
@@ -168,18 +153,8 @@ mod tests {
     fn a_stat_line_gives_writes_bytes_and_flushes() {
         let line = "87060 25901 4219410 36555 11293 18776 958416 6294 0 21764 43534 1 2 3 4 929 5";
         let counts = parse_stat(line).unwrap();
-        assert_eq!(
-            counts,
-            DeviceCounts {
-                writes: 11293,
-                bytes: 958_416 * 512,
-                flushes: 929
-            }
-        );
-        assert!(
-            parse_stat("1 2 3").is_none(),
-            "an old kernel tells no flushes"
-        );
+        assert_eq!(counts, DeviceCounts { writes: 11293, bytes: 958_416 * 512, flushes: 929 });
+        assert!(parse_stat("1 2 3").is_none(), "an old kernel tells no flushes");
     }
 
     #[test]

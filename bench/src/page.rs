@@ -65,22 +65,14 @@ fn table(rows: &[Row]) -> String {
 /// Latency over nines: linear upwards, a nine more to the right at each step.
 fn plot(rows: &[Row]) -> String {
     let curves: Vec<Vec<(f64, f64)>> = rows.iter().map(curve).collect();
-    let top = curves
-        .iter()
-        .flatten()
-        .map(|point| point.1)
-        .fold(1.0, f64::max)
-        * 1.05;
+    let top = curves.iter().flatten().map(|point| point.1).fold(1.0, f64::max) * 1.05;
     let x = |nines: f64| LEFT + nines / NINES_MAX * (WIDTH - LEFT - 20.0);
     let y = |micros: f64| HEIGHT - BOTTOM - micros / top * (HEIGHT - BOTTOM - TOP);
     let mut out = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
          aria-label=\"latency by percentile\" style=\"width:100%\">\n"
     );
-    for (nines, label) in ["0", "90 %", "99 %", "99.9 %", "99.99 %"]
-        .iter()
-        .enumerate()
-    {
+    for (nines, label) in ["0", "90 %", "99 %", "99.9 %", "99.99 %"].iter().enumerate() {
         let (at, low) = (x(nines as f64), HEIGHT - BOTTOM);
         let _ = writeln!(
             out,
@@ -134,9 +126,7 @@ fn curve(row: &Row) -> Vec<(f64, f64)> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -148,10 +138,7 @@ mod tests {
     #[test]
     fn the_page_stands_alone() {
         let rounds = vec![sample(100, &[100, 110, 900]), sample(100, &[105, 120, 130])];
-        let rows = [Row {
-            name: "a<b".to_owned(),
-            rounds,
-        }];
+        let rows = [Row { name: "a<b".to_owned(), rounds }];
         let page = render(&Environment::of(Path::new("/")), 128, &rows);
         assert!(page.contains("<svg") && page.contains("a&lt;b") && page.contains("p99.9"));
         for outside in ["http", "<script", "src=", "NaN", "inf\""] {

@@ -32,6 +32,8 @@ pub struct Claim {
     pub against: Option<&'static str>,
     /// What it has to reach.
     pub goal: Goal,
+    /// The line below which the work is not done, where there is one.
+    pub line: Option<Goal>,
 }
 
 /// How a claim came out.
@@ -105,6 +107,8 @@ pub struct Outcome {
     pub goal: Goal,
     /// How it came out.
     pub verdict: Verdict,
+    /// The line below which the work is not done, and how that came out.
+    pub line: Option<(Goal, Verdict)>,
 }
 
 /// One cell with all its rows and claims.
@@ -131,23 +135,21 @@ pub fn judge(claim: &Claim, rows: &[Row]) -> Outcome {
         None => over_rounds(&ours.rounds, claim.metric),
         Some(_) => ratio_over_rounds(&ours.rounds, &rival?.rounds, claim.metric),
     });
+    let judged = |goal: Goal| value.map_or(Verdict::NotMeasured, |spread| goal.judge(spread));
     Outcome {
         subject: claim.subject.to_owned(),
         metric: claim.metric,
-        against: rival
-            .map(|row| row.name.clone())
-            .or(claim.against.map(str::to_owned)),
+        against: rival.map(|row| row.name.clone()).or(claim.against.map(str::to_owned)),
         value,
         goal: claim.goal,
-        verdict: value.map_or(Verdict::NotMeasured, |spread| claim.goal.judge(spread)),
+        verdict: judged(claim.goal),
+        line: claim.line.map(|line| (line, judged(line))),
     }
 }
 
 fn best<'a>(rows: &'a [Row], begin: &str, claim: &Claim) -> Option<&'a Row> {
     let median = |row: &Row| over_rounds(&row.rounds, claim.metric).map(|spread| spread.median);
-    let named = rows
-        .iter()
-        .filter(|row| row.name.starts_with(begin) && row.name != claim.subject);
+    let named = rows.iter().filter(|row| row.name.starts_with(begin) && row.name != claim.subject);
     let known = named.filter_map(|row| median(row).map(|median| (median, row)));
     let order = |a: &(f64, &Row), b: &(f64, &Row)| a.0.total_cmp(&b.0);
     match claim.goal {
@@ -180,7 +182,7 @@ pub fn text(cell: &CellResult) -> String {
         let _ = writeln!(out, "{name}: did not run: {reason}");
     }
     if !cell.outcomes.is_empty() {
-        let titles = ["claim", "median", "min-max", "goal", "verdict"];
+        let titles = ["claim", "median", "min-max", "goal", "verdict", "line", "verdict"];
         let mut lines = vec![titles.map(str::to_owned).to_vec()];
         lines.extend(cell.outcomes.iter().map(verdict));
         out.push_str(&align(&lines));
@@ -190,9 +192,7 @@ pub fn text(cell: &CellResult) -> String {
 
 fn header() -> Vec<String> {
     let first = "median of rounds".to_owned();
-    std::iter::once(first)
-        .chain(COLUMNS.iter().map(|metric| metric.label().to_owned()))
-        .collect()
+    std::iter::once(first).chain(COLUMNS.iter().map(|metric| metric.label().to_owned())).collect()
 }
 
 fn measurements(row: &Row) -> Vec<String> {
@@ -200,9 +200,7 @@ fn measurements(row: &Row) -> Vec<String> {
         let spread = over_rounds(&row.rounds, *metric);
         spread.map_or_else(|| "-".to_owned(), |spread| number(spread.median))
     };
-    std::iter::once(row.name.clone())
-        .chain(COLUMNS.iter().map(value))
-        .collect()
+    std::iter::once(row.name.clone()).chain(COLUMNS.iter().map(value)).collect()
 }
 
 fn verdict(outcome: &Outcome) -> Vec<String> {
@@ -215,12 +213,12 @@ fn verdict(outcome: &Outcome) -> Vec<String> {
     let ends = |spread: Spread| format!("{}-{}", number(spread.min), number(spread.max));
     vec![
         claim,
-        outcome
-            .value
-            .map_or_else(dash, |spread| number(spread.median)),
+        outcome.value.map_or_else(dash, |spread| number(spread.median)),
         outcome.value.map_or_else(dash, ends),
         outcome.goal.label(),
         outcome.verdict.label().to_owned(),
+        outcome.line.map_or_else(String::new, |(line, _)| line.label()),
+        outcome.line.map_or_else(String::new, |(_, verdict)| verdict.label().to_owned()),
     ]
 }
 
@@ -231,10 +229,7 @@ pub fn number(value: f64) -> String {
         size if size >= 100_000.0 => format!("{:.0}k", value / 1000.0),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.3}")
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned(),
+        _ => format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
     }
 }
 
@@ -242,15 +237,9 @@ pub fn number(value: f64) -> String {
 fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
     for line in lines {
         let mut text = String::new();
@@ -302,10 +291,7 @@ mod tests {
     fn rows() -> Vec<Row> {
         let row = |name: &str, counts: [u64; 3]| Row {
             name: name.to_owned(),
-            rounds: counts
-                .iter()
-                .map(|count| sample(*count, &[*count, 2 * count]))
-                .collect(),
+            rounds: counts.iter().map(|count| sample(*count, &[*count, 2 * count])).collect(),
         };
         vec![
             row("sapwood", [150, 160, 120]),
@@ -320,6 +306,7 @@ mod tests {
             metric: Metric::Rate,
             against: Some("baseline"),
             goal,
+            line: Some(Goal::AtLeast(1.0)),
         }
     }
 
@@ -329,33 +316,18 @@ mod tests {
         assert_eq!(outcome.against.as_deref(), Some("baseline-direct"));
         assert_eq!(outcome.value.unwrap().median, 1.5);
         assert_eq!(outcome.verdict, Verdict::Met);
+        assert_eq!(outcome.line, Some((Goal::AtLeast(1.0), Verdict::Met)));
         let least = judge(&claim(Goal::AtMost(9.0)), &rows());
-        assert_eq!(
-            least.against.as_deref(),
-            Some("baseline-buffered"),
-            "least is best there"
-        );
+        assert_eq!(least.against.as_deref(), Some("baseline-buffered"), "least is best there");
     }
 
     #[test]
     fn a_verdict_knows_the_rounds() {
-        assert_eq!(
-            judge(&claim(Goal::AtLeast(1.4)), &rows()).verdict,
-            Verdict::MetByMedian
-        );
-        assert_eq!(
-            judge(&claim(Goal::AtLeast(1.7)), &rows()).verdict,
-            Verdict::Missed
-        );
-        let absent = Claim {
-            subject: "driven",
-            ..claim(Goal::AtLeast(1.0))
-        };
+        assert_eq!(judge(&claim(Goal::AtLeast(1.4)), &rows()).verdict, Verdict::MetByMedian);
+        assert_eq!(judge(&claim(Goal::AtLeast(1.7)), &rows()).verdict, Verdict::Missed);
+        let absent = Claim { subject: "driven", ..claim(Goal::AtLeast(1.0)) };
         assert_eq!(judge(&absent, &rows()).verdict, Verdict::NotMeasured);
-        let own = Claim {
-            against: None,
-            ..claim(Goal::AtLeast(75.0))
-        };
+        let own = Claim { against: None, ..claim(Goal::AtLeast(75.0)) };
         assert_eq!(judge(&own, &rows()).value.unwrap().median, 75.0);
     }
 
@@ -374,14 +346,8 @@ mod tests {
         assert!(text.contains("sapwood / baseline-direct, ops/s"), "{text}");
         assert!(text.contains("other: did not run: reason"));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(
-            lines[1].find("ops/s").unwrap() + 5,
-            lines[2].find("75.0").unwrap() + 4
-        );
-        assert_eq!(
-            json(&cell)["rows"][0]["rounds"].as_array().unwrap().len(),
-            3
-        );
+        assert_eq!(lines[1].find("ops/s").unwrap() + 5, lines[2].find("75.0").unwrap() + 4);
+        assert_eq!(json(&cell)["rows"][0]["rounds"].as_array().unwrap().len(), 3);
     }
 
     #[test]

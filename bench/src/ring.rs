@@ -61,19 +61,10 @@ impl Ring {
         let slots = (0..slots)
             .map(|_| {
                 let memory = MmapMut::map_anon(slot_bytes)?;
-                Ok(Slot {
-                    memory,
-                    pending: 0,
-                    expected: 0,
-                    failure: None,
-                })
+                Ok(Slot { memory, pending: 0, expected: 0, failure: None })
             })
             .collect::<io::Result<Vec<_>>>()?;
-        let ring = Ring {
-            uring,
-            slots,
-            _file: file,
-        };
+        let ring = Ring { uring, slots, _file: file };
         ring.register()?;
         Ok(ring)
     }
@@ -90,9 +81,7 @@ impl Ring {
         // SAFETY: every vector points to a private mapping owned by `self.slots`, which lives
         // (and does not move) until after the ring is drained and closed in `drop`.
         unsafe { self.uring.submitter().register_buffers(&vectors)? };
-        self.uring
-            .submitter()
-            .register_files(&[self._file.as_raw_fd()])
+        self.uring.submitter().register_files(&[self._file.as_raw_fd()])
     }
 
     /// The bytes of an idle slot; `None` while the kernel has them.
@@ -113,11 +102,7 @@ impl Ring {
     /// When the slot is not idle, too small, or the queue is full.
     pub fn write(&mut self, slot: usize, at: u64, bytes: usize, method: Method) -> io::Result<()> {
         let index = self.claim(slot, bytes)?;
-        let flags = if method == Method::Dsync {
-            libc::RWF_DSYNC
-        } else {
-            0
-        };
+        let flags = if method == Method::Dsync { libc::RWF_DSYNC } else { 0 };
         let pointer = self.slots[slot].memory.as_ptr();
         let write = opcode::WriteFixed::new(types::Fixed(0), pointer, bytes as u32, index)
             .offset(at)
@@ -190,10 +175,7 @@ impl Ring {
             let problem = if result < 0 {
                 Some(io::Error::from_raw_os_error(-result))
             } else if token & SYNC_BIT == 0 && result as usize != slot.expected {
-                Some(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "short transfer",
-                ))
+                Some(io::Error::new(io::ErrorKind::UnexpectedEof, "short transfer"))
             } else {
                 None
             };
@@ -215,9 +197,7 @@ impl Drop for Ring {
             let before = self.in_flight();
             if self.reap(1, &mut done).is_err() && self.in_flight() == before {
                 // The kernel may still own the memory: leaking it is the only safe way out.
-                self.slots
-                    .drain(..)
-                    .for_each(|slot| std::mem::forget(slot.memory));
+                self.slots.drain(..).for_each(|slot| std::mem::forget(slot.memory));
             }
         }
     }

@@ -167,35 +167,19 @@ pub(crate) mod tests {
         for micros in latency_us {
             latency.record(micros * 1000).unwrap();
         }
-        let cost = Cost {
-            seconds: 2.0,
-            cpu_us: operations * 5,
-            switches: operations,
-            device: None,
-        };
-        Sample {
-            operations,
-            bytes: operations * 1000,
-            cost,
-            latency,
-            peak_rss: None,
-        }
+        let cost =
+            Cost { seconds: 2.0, cpu_us: operations * 5, switches: operations, device: None };
+        Sample { operations, bytes: operations * 1000, cost, latency, peak_rss: None }
     }
 
     #[test]
     fn percentiles_are_those_of_the_latencies() {
         let all: Vec<u64> = (1..=1000).collect();
         let sample = sample(1000, &all);
-        for (metric, wanted) in [
-            (Metric::P50, 500.0),
-            (Metric::P99, 990.0),
-            (Metric::P999, 999.0),
-        ] {
+        for (metric, wanted) in [(Metric::P50, 500.0), (Metric::P99, 990.0), (Metric::P999, 999.0)]
+        {
             let value = sample.get(metric).unwrap();
-            assert!(
-                (value - wanted).abs() / wanted < 0.002,
-                "{metric:?} {value}"
-            );
+            assert!((value - wanted).abs() / wanted < 0.002, "{metric:?} {value}");
         }
         assert_eq!(sample.get(Metric::Rate), Some(500.0));
         assert_eq!(sample.get(Metric::Bandwidth), Some(0.5));
@@ -223,9 +207,6 @@ pub(crate) mod tests {
         let theirs = [sample(100, &[1]), sample(50, &[1])];
         let ratio = ratio_over_rounds(&ours, &theirs, Metric::Rate).unwrap();
         assert_eq!((ratio.min, ratio.max), (2.0, 2.0));
-        assert_eq!(
-            ratio_over_rounds(&ours, &[sample(0, &[])], Metric::Rate),
-            None
-        );
+        assert_eq!(ratio_over_rounds(&ours, &[sample(0, &[])], Metric::Rate), None);
     }
 }

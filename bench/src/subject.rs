@@ -15,17 +15,17 @@ use crate::baseline::{Baseline, Way};
 use crate::device::{self, BLOCK_BYTES, WriteLoop};
 use crate::load::{self, Load};
 use crate::meter::Meter;
+use crate::recovery::recovered_file;
 use crate::ring::Method;
 use crate::sample::Sample;
 
 /// Whether Sapwood finds its segments written already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segments {
-    /// Enough for the whole run were written before it, or come back by recycling: the steady
-    /// state.
-    Recycled,
-    /// The run fills new ones beside its commits: the first minutes of a directory.
+    /// Enough for the whole run were written before it: what the steady state will be when files
+    /// are recycled.
+    Prewritten,
+    /// Those of the default size: the run fills new ones beside its commits, rolls and seals.
     Fresh,
 }
 
@@ -40,10 +40,10 @@ pub struct Cell {
     pub dir: PathBuf,
     /// How raw writes become durable.
     pub method: Method,
-    /// State of Sapwood's segments.
-    pub segments: Segments,
-    /// Size of a prewritten file.
+    /// Size of a file that is prewritten for the floor or a rival, which wrap in it.
     pub file_bytes: u64,
+    /// Size of Sapwood's prewritten segments, which do not wrap.
+    pub segment_bytes: u64,
 }
 
 /// A row of the table.
@@ -102,6 +102,8 @@ pub struct RawRead {
     pub depth: usize,
     /// Bytes to read.
     pub bytes: u64,
+    /// Of the file that the recovery row has just opened, instead of a file of its own.
+    pub recovered: bool,
 }
 
 impl Subject for RawRead {
@@ -110,12 +112,19 @@ impl Subject for RawRead {
     }
 
     fn prepare(&mut self, cell: &Cell) -> Result<()> {
+        if self.recovered {
+            return Ok(());
+        }
         let bytes = self.bytes.next_multiple_of(BLOCK_BYTES as u64);
         device::prewrite(&floor_file(&cell.dir), bytes).map(drop)
     }
 
     fn run(&mut self, cell: &Cell) -> Result<Sample> {
-        let file = device::open_direct(&floor_file(&cell.dir))?;
+        let path = match self.recovered {
+            true => recovered_file(&cell.dir)?,
+            false => floor_file(&cell.dir),
+        };
+        let file = device::open_direct(&path)?;
         let meter = Meter::new(&cell.dir);
         device::read_all(file, self.bytes, BLOCK_BYTES, self.depth, &meter)
     }
@@ -200,28 +209,14 @@ mod tests {
             load,
             dir: dir.path().to_owned(),
             method: Method::Dsync,
-            segments: Segments::Recycled,
             file_bytes: 4 << 20,
+            segment_bytes: 16 << 20,
         };
         let mut rows: Vec<Box<dyn Subject>> = vec![
-            Box::new(RawWrite {
-                name: "floor",
-                depth: 1,
-                method: None,
-            }),
-            Box::new(RawRead {
-                name: "read",
-                depth: 2,
-                bytes: 4 << 20,
-            }),
-            Box::new(Rival {
-                way: Way::Buffered,
-                threads: None,
-            }),
-            Box::new(Rival {
-                way: Way::Direct,
-                threads: Some(5),
-            }),
+            Box::new(RawWrite { name: "floor", depth: 1, method: None }),
+            Box::new(RawRead { name: "read", depth: 2, bytes: 4 << 20, recovered: false }),
+            Box::new(Rival { way: Way::Buffered, threads: None }),
+            Box::new(Rival { way: Way::Direct, threads: Some(5) }),
         ];
         for row in &mut rows {
             row.prepare(&cell).unwrap();
