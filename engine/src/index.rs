@@ -75,6 +75,7 @@ impl Indexes {
         let name = names::index(which.shard, which.file);
         match self.storage.open(&name, Mode::Read) {
             Ok((file, _)) => Ok(file),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(damaged(which, "missing")),
             Err(e) => Err(Error::io(format!("opening {name}"), e)),
         }
     }
@@ -108,7 +109,7 @@ impl Indexes {
         let mut buf = AlignedBuf::zeroed(to - from).map_err(doing)?;
         let got = self.storage.read_at(file, from as u64, &mut buf, to - from).map_err(doing)?;
         let have = buf[..got].get(at - from..at - from + len);
-        have.map(<[u8]>::to_vec).ok_or_else(|| doing(std::io::ErrorKind::UnexpectedEof.into()))
+        have.map(<[u8]>::to_vec).ok_or_else(|| damaged(which, "cut short"))
     }
 }
 
@@ -116,12 +117,17 @@ fn bad(which: Which, flaw: &crate::format::Flaw) -> Error {
     if flaw.is_unsupported() {
         return Error::flaw(&names::index(which.shard, which.file), flaw);
     }
+    damaged(which, &format!("damaged ({flaw})"))
+}
+
+/// Nothing is lost with an index: the next write-open builds it again.
+fn damaged(which: Which, how: &str) -> Error {
     Error::Corrupt(Box::new(Damage {
         log: None,
         first: Lsn(0),
         last: None,
         segment: which.segment,
         offset: 0,
-        reason: format!("its index is damaged ({flaw}); it can be rebuilt from the segment"),
+        reason: format!("its index is {how}; opening for writing rebuilds it"),
     }))
 }

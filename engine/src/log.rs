@@ -193,12 +193,16 @@ impl Log {
     /// recovery finds, here for damage that a reader met. Damage of unknown extent costs one LSN.
     ///
     /// # Errors
-    /// `Invalid` for damage of another log, and in a read-only engine; else as the shard says.
+    /// `Invalid` for damage of another log, for damage at the log's end (only `Recovery::Salvage` moves
+    /// that), and in a read-only engine; else as the shard says.
     pub fn salvage(&self, damage: &Damage) -> Result<()> {
         if damage.log != Some(self.id) {
             return Err(Error::Invalid(format!("this is no damage of log {:?}", self.name)));
         }
         let port = self.inner.port(self.id.shard())?;
+        if port.view.lock().log(self.id).is_none_or(|log| damage.first >= log.next) {
+            return Err(Error::Invalid("damage at the log's end: open with Salvage".into()));
+        }
         let facts = damage::give_up(self.id, damage);
         change(port, vec![Edit::Damage(facts)])?;
         if let Some(log) = port.view.lock().log_mut(self.id) {
