@@ -120,10 +120,14 @@ pub(crate) fn open_read_only(dir: &Path, backend: Backend) -> Result<Engine> {
     Ok(Engine::open(config)?)
 }
 
-/// Opens an existing directory and goes on without what is damaged.
-pub(crate) fn open_salvage(dir: &Path, stage_bytes: u64, backend: Backend) -> Result<Engine> {
+/// Opens an existing directory for writing.
+pub(crate) fn open_existing(
+    dir: &Path,
+    recovery: Recovery,
+    stage_bytes: u64,
+    backend: Backend,
+) -> Result<Engine> {
     must_exist(dir)?;
-    let recovery = Recovery::Salvage;
     let mut config = Config { recovery, create: false, ..Config::new(dir) };
     config.backend = backend.into();
     config.stage_bytes = config.stage_bytes.max(stage_bytes);

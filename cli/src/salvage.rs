@@ -1,17 +1,17 @@
 //! `salvage`: goes on without what is damaged, durably, by name.
 //!
-//! Invariants: what would be lost is shown first, and nothing is changed without a confirmation; a
-//! directory without damage is left alone.
+//! Invariants: what would be lost is shown first, and nothing is given up without a confirmation; a
+//! directory whose records can all be read is left alone.
 //! Not here: finding damage (`survey`), making the choice durable (the engine).
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use sapwood::{Engine, Error};
+use sapwood::{Engine, Error, Recovery};
 use serde_json::json;
 
-use crate::directory::{Backend, ReadDir, open_read_only, open_salvage};
+use crate::directory::{Backend, ReadDir, open_existing, open_read_only};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -25,9 +25,9 @@ const ROUNDS_MAX: usize = 8;
 
 /// Go on without damaged records; every later reader is told that they are lost
 ///
-/// Shows what is damaged, asks, and then records durably that it is given up: logs can be read past
-/// it and appended to again. The bytes themselves are left as they are. Take a copy of the directory
-/// first if someone may still want to look at them.
+/// Mends what can be mended without loss, shows what cannot, asks, and then records durably that it is
+/// given up: logs can be read past it and appended to again. The bytes themselves are left as they
+/// are; still, take a copy of the directory first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,34 +47,47 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let dir = &args.dir.dir;
-    let engine = open_read_only(dir, backend)?;
-    if engine.follows() {
-        let what = format!("another process is writing {}: stop it first", dir.display());
-        return Err(Failure::new(Exit::Locked, what).into());
-    }
-    let stage_bytes = 4 * u64::from(engine.facts().batch_bytes_max);
-    let found = damaged(&engine)?;
-    drop(engine);
+    let (found, stage_bytes) = look(dir, backend)?;
     if found.is_empty() {
-        let what = format!("nothing is damaged in {}; nothing was changed", dir.display());
+        let what = format!("every record in {} can be read; nothing was changed", dir.display());
         return Err(Failure::new(Exit::Other, what).into());
+    }
+    // Opening for writing mends what can be mended: indexes, for example, are built again.
+    open_existing(dir, Recovery::TolerateTail, stage_bytes, backend)?.close()?;
+    let (found, _) = look(dir, backend)?;
+    if found.is_empty() {
+        return done(args, "mended", "every record can be read again; nothing was lost", 0);
     }
     tell(args, &found)?;
     if !args.yes {
         confirm(dir)?;
     }
-    let engine = open_salvage(dir, stage_bytes, backend)?;
+    let engine = open_existing(dir, Recovery::Salvage, stage_bytes, backend)?;
     let left = give_up(&engine)?;
     engine.close()?;
     if left > 0 {
         let what = format!("{left} logs are still damaged; run it again, and report this");
         return Err(Failure::new(Exit::Damage, what).into());
     }
+    done(args, "salvaged", "readers are told what is lost", found.len())
+}
+
+/// What cannot be read, and the staging memory that the directory needs.
+fn look(dir: &Path, backend: Backend) -> Result<(Vec<Survey>, u64)> {
+    let engine = open_read_only(dir, backend)?;
+    if engine.follows() {
+        let what = format!("another process is writing {}: stop it first", dir.display());
+        return Err(Failure::new(Exit::Locked, what).into());
+    }
+    Ok((damaged(&engine)?, 4 * u64::from(engine.facts().batch_bytes_max)))
+}
+
+fn done(args: &Args, item: &str, what: &str, logs: usize) -> Result<Exit> {
     let mut out = Output::stdout()?;
     if args.json {
-        out.line(json!({ "item": "salvaged", "logs": found.len() }))?;
+        out.line(json!({ "item": item, "logs": logs }))?;
     } else {
-        out.line(format_args!("salvaged {} logs; readers are told what is lost", found.len()))?;
+        out.line(format_args!("{item} {logs} logs: {what}"))?;
     }
     out.flush()?;
     Ok(Exit::Ok)

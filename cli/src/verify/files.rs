@@ -169,7 +169,9 @@ fn segment_item(item: &DumpItem<'_>, sealed: bool, named: &Named) -> Option<(u64
             let what = format!("holds segment {}, not segment {}", header.segment, named.segment);
             (0, what)
         }
-        DumpItem::Flaw { offset: 0, what, flaw } => (0, format!("{what}: {flaw}")),
+        DumpItem::Flaw { offset: 0, what, flaw } => {
+            (0, format!("{what}: {flaw} (nothing is lost: the manifest has what it said)"))
+        }
         DumpItem::Flaw { offset, what, flaw } if sealed => (*offset, format!("{what}: {flaw}")),
         DumpItem::Gap { offset, bytes, flaw, .. } if sealed => {
             (*offset, format!("{bytes} bytes hold no batch: {flaw}"))
