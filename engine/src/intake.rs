@@ -120,6 +120,8 @@ pub(crate) struct Intake {
     acked: CachePadded<AtomicU64>,
     failed: AtomicU64,
     cause: OnceLock<Arc<Cause>>,
+    /// Length of the queue for room, so that an ack need not take the lock to find it empty.
+    queued: AtomicU32,
     /// Why no segment can be prepared.
     trouble: Mutex<Option<String>>,
     words: Box<[CachePadded<WaitWord>]>,
@@ -162,6 +164,7 @@ impl Intake {
             acked: CachePadded::new(AtomicU64::new(spec.first_seq - 1)),
             failed: AtomicU64::new(u64::MAX),
             cause: OnceLock::new(),
+            queued: AtomicU32::new(0),
             trouble: Mutex::new(None),
             words: (0..WORDS).map(|_| CachePadded::new(WaitWord::default())).collect(),
             pipeline_min: spec.pipeline_min,
@@ -234,7 +237,6 @@ impl Intake {
         waiter: Option<&Arc<RoomWait>>,
     ) -> Result<Staged> {
         let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
-        let now = self.clock.wall_us();
         let mut guard = self.ring.lock();
         if let Some(front) = guard.waiting.front() {
             // In order of arrival: who comes later waits behind who waits already.
@@ -242,9 +244,10 @@ impl Intake {
                 return Err(guard.refused(self).unwrap_or(Error::Busy));
             }
         }
-        let (staged, mut slot) = self.reserve(&mut guard, id, epoch, source.count(), bytes, now)?;
+        let (staged, mut slot) = self.reserve(&mut guard, id, epoch, source.count(), bytes)?;
         if waiter.is_some() {
             guard.waiting.pop_front();
+            self.queued.fetch_sub(1, Ordering::SeqCst);
         }
         let next = guard.waiting.front().map(Arc::clone);
         let open_bytes = guard.open_bytes();
@@ -265,7 +268,6 @@ impl Intake {
         epoch: Epoch,
         count: usize,
         bytes: usize,
-        now: u64,
     ) -> Result<(Staged, Slot<'a>)> {
         if let Some(error) = guard.refused(self) {
             return Err(error);
@@ -305,7 +307,9 @@ impl Intake {
         let seq = guard.seq();
         let state = &mut **guard;
         if state.records == 0 {
-            state.time_us = now;
+            // One look at the clock per batch (it is no system call): all its records share the time
+            // at which the first of them was staged.
+            state.time_us = self.clock.wall_us();
         }
         let log = &mut state.logs[index];
         if log.run_seq != seq {
@@ -344,6 +348,7 @@ impl Intake {
     /// Joins the queue for room.
     pub(crate) fn join_queue(&self, wait: &Arc<RoomWait>) {
         self.ring.lock().waiting.push_back(Arc::clone(wait));
+        self.queued.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Leaves the queue; the next in line gets its chance.
@@ -351,6 +356,7 @@ impl Intake {
         let mut guard = self.ring.lock();
         let Some(at) = guard.waiting.iter().position(|w| Arc::ptr_eq(w, wait)) else { return };
         guard.waiting.remove(at);
+        self.queued.fetch_sub(1, Ordering::SeqCst);
         let next = guard.waiting.front().map(Arc::clone);
         drop(guard);
         if let (0, Some(next)) = (at, next) {
@@ -470,6 +476,9 @@ impl Intake {
         let span = (seq - from).min(WORDS as u64);
         for s in seq - span + 1..=seq {
             self.word(s).notify(scratch);
+        }
+        if self.queued.load(Ordering::SeqCst) == 0 {
+            return;
         }
         let next = self.ring.lock().waiting.front().map(Arc::clone);
         if let Some(next) = next {

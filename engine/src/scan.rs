@@ -51,9 +51,10 @@ impl Window {
     ) -> Result<Self> {
         let doing = |e| Error::io("reading a segment", e);
         // No more memory than the range can fill: most windows of readers are small.
-        let range = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
-        let most = range.saturating_add(BLOCK_BYTES).next_multiple_of(UNIT_MIN);
-        let buf = AlignedBuf::zeroed(most.min(show_max + 2 * BLOCK_BYTES)).map_err(doing)?;
+        let full = show_max + 2 * BLOCK_BYTES;
+        let range = usize::try_from(end.saturating_sub(from)).unwrap_or(full).min(full);
+        let bytes = range.next_multiple_of(UNIT_MIN).clamp(UNIT_MIN, full);
+        let buf = AlignedBuf::zeroed(bytes).map_err(doing)?;
         let blocks = if end.saturating_sub(from) > 2 * BLOCK_BYTES as u64 {
             read_ahead(storage, file, from, end)
         } else {
@@ -117,11 +118,14 @@ impl Window {
                 Err(_) => Ok((AlignedBuf::zeroed(UNIT_MIN).map_err(doing)?, 0)),
             },
             Blocks::Here { storage, file, at, end, block } => {
+                let len = ((*end - *at) as usize).min(BLOCK_BYTES);
                 let mut buf = match block.take() {
                     Some(buf) => buf,
-                    None => AlignedBuf::zeroed(BLOCK_BYTES).map_err(doing)?,
+                    None => {
+                        let bytes = len.next_multiple_of(UNIT_MIN).max(UNIT_MIN);
+                        AlignedBuf::zeroed(bytes).map_err(doing)?
+                    }
                 };
-                let len = ((*end - *at) as usize).min(BLOCK_BYTES);
                 let got = read_block(&**storage, file, *at, &mut buf, len).map_err(doing)?;
                 *at += got as u64;
                 Ok((buf, got))
