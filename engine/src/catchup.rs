@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use crate::damage;
 use crate::error::{Damage, Error, Result};
-use crate::format::{BatchHeader, BatchView, RecordHeader, UNIT_MIN};
+use crate::format::{BatchHeader, BatchView, RecordHeader, SegmentHeader, UNIT_MIN};
 use crate::index::{Indexes, Which};
 use crate::intake::Intake;
+use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{LogId, Lsn, SegmentId};
 use crate::names;
@@ -265,7 +266,9 @@ impl Cursor {
     /// Looks up where `next` is.
     fn place(&mut self) -> Result<()> {
         if self.placed_for == Some(self.next) && self.spot.is_some() {
-            let reason = "its segment does not hold it where its index says".to_owned();
+            let reason = self.stranger().unwrap_or_else(|| {
+                "its segment does not hold it where its index says".to_owned()
+            });
             let last = self.last_in_segment().unwrap_or(self.next);
             return Err(self.damaged(last, 0, reason));
         }
@@ -285,6 +288,21 @@ impl Cursor {
         let (number, nonce) = self.segment(segment)?;
         self.spot = Some(Spot { segment, number, nonce, offset, seq });
         Ok(())
+    }
+
+    /// Whether the file at hand is another segment's: it was renamed, or one was put in its place.
+    fn stranger(&self) -> Option<String> {
+        let (spot, (_, file)) = (self.spot.as_ref()?, self.file.as_ref()?);
+        let mut block = AlignedBuf::zeroed(UNIT_MIN).ok()?;
+        let got = self.source.storage.read_at(file, 0, &mut block, UNIT_MIN).ok()?;
+        let header = SegmentHeader::decode(&block[..got]).ok()?;
+        let name = names::segment(self.source.view.shard, spot.number);
+        (header.nonce != spot.nonce).then(|| {
+            format!(
+                "{name} holds segment {} of directory {:x}: was it renamed?",
+                header.segment, header.directory
+            )
+        })
     }
 
     /// The log's last LSN in the segment at hand, if that is sealed and holds `next`.

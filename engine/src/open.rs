@@ -143,7 +143,7 @@ fn load_all(storage: &dyn Storage, files: &[(String, Name)]) -> Result<Vec<Loade
     let Some(first) = manifest::load(storage, ShardId(0))? else {
         let used = files.iter().any(|(_, name)| matches!(name, Name::Segment { .. }));
         if used {
-            let what = "the manifest of shard 0 is damaged in both copies, and segments exist";
+            let what = "the manifest of shard 0 is missing or damaged in both copies, and segments exist";
             return Err(Error::NotOurs(what.into()));
         }
         return Ok(Vec::new());
