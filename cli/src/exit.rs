@@ -145,6 +145,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::Locked { pid, .. } => format!(
             "wait for process {pid} to end, or stop it; `sapwood read` works meanwhile"
         ),
+        Error::Corrupt(damage) if damage.log.is_none() => {
+            "perhaps nothing is lost: `sapwood salvage` first mends what can be mended, then asks".into()
+        }
         Error::NoSpace(_) => {
             "what was acked is safe; once there is space, `sapwood append --resume` goes on".into()
         }

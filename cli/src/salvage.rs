@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     open_existing(dir, Recovery::TolerateTail, stage_bytes, backend)?.close()?;
     let (found, _) = look(dir, backend)?;
     if found.is_empty() {
-        return done(args, "mended", "every record can be read again; nothing was lost", 0);
+        return done(args, "mended", "every record can be read again, nothing is lost");
     }
     tell(args, &found)?;
     if !args.yes {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
         let what = format!("{left} logs are still damaged; run it again, and report this");
         return Err(Failure::new(Exit::Damage, what).into());
     }
-    done(args, "salvaged", "readers are told what is lost", found.len())
+    done(args, "salvaged", "the logs go on, and readers are told what is lost")
 }
 
 /// What cannot be read, and the staging memory that the directory needs.
@@ -82,12 +82,12 @@ fn look(dir: &Path, backend: Backend) -> Result<(Vec<Survey>, u64)> {
     Ok((damaged(&engine)?, 4 * u64::from(engine.facts().batch_bytes_max)))
 }
 
-fn done(args: &Args, item: &str, what: &str, logs: usize) -> Result<Exit> {
+fn done(args: &Args, item: &str, what: &str) -> Result<Exit> {
     let mut out = Output::stdout()?;
     if args.json {
-        out.line(json!({ "item": item, "logs": logs }))?;
+        out.line(json!({ "item": item }))?;
     } else {
-        out.line(format_args!("{item} {logs} logs: {what}"))?;
+        out.line(format_args!("{item}: {what}"))?;
     }
     out.flush()?;
     Ok(Exit::Ok)

@@ -129,12 +129,12 @@ fn segment(
     progress: &mut Progress,
 ) -> Result<()> {
     let name = segment_name(shard, file);
+    let lost = known.lost.contains(&named.segment);
     if !listing.segments.contains(&(shard, file)) {
         let what = format!("the file of segment {} is missing", named.segment);
-        return report.damage(&name, 0, &what, false);
+        return report.damage(&name, 0, &what, lost);
     }
     let mut bytes = fs::read(dir.join(&name)).with_context(|| format!("reading {name}"))?;
-    let lost = known.lost.contains(&named.segment);
     let mut wrong = Vec::new();
     if let Some(end) = named.end {
         if (bytes.len() as u64) < end {
