@@ -235,8 +235,9 @@ impl Stream {
             && header.segment == id
             && header.directory == self.state.facts.directory;
         if next && header.manifest_seq > self.manifest_seq {
-            // It may hold logs that this follower has not heard of.
+            // It may hold logs that this follower has not heard of; and what is next may change.
             self.reload()?;
+            return Ok(false);
         }
         let padded = header.padded_bytes(unit);
         if !next || padded > self.buf.len() {

@@ -264,15 +264,20 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
     let mut slots: Vec<SlotFrames> = vec![SlotFrames::new(); names::MANIFEST_SLOTS];
     let mut repaired = Vec::new();
     for (slot, frames) in slots.iter_mut().enumerate() {
+        let mut unread = None;
         for copy in 0..names::MANIFEST_COPIES {
             let name = names::manifest(shard, copy, slot);
             let bytes = match read_file(storage, &name) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => continue,
-                // The other copy may have it all; if it does not, a gap is found below.
+                // The other copy has all that counts. Without it this may have been the slot in
+                // force, and the older one must not stand in for it.
                 Err(error) => {
                     repaired.push(format!("{name}: {error}"));
-                    continue;
+                    match unread.replace(error) {
+                        None => continue,
+                        Some(first) => return Err(first),
+                    }
                 }
             };
             read_slot(&name, &bytes, frames, &mut repaired)?;
@@ -636,7 +641,7 @@ impl Manifest {
         let Some(mut flight) = self.flight.take() else { return result.map(|_| ()) };
         flight.left -= 1;
         match (&flight.step, result) {
-            (Step::Grow { .. } | Step::GrowSync { .. }, Err(error)) => {
+            (Step::Grow { .. }, Err(error)) if is_space(&error) => {
                 // Nothing of the slot in force was touched, and the edits are in the queue again.
                 tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
                 self.blocked_until = now + GROW_RETRY_NS;
@@ -650,7 +655,7 @@ impl Manifest {
             return Ok(());
         }
         match flight.step {
-            Step::Grow { .. } | Step::GrowSync { .. } if self.blocked_until != 0 => {}
+            Step::Grow { .. } if self.blocked_until != 0 => {}
             Step::Grow { to } => {
                 // The writes were durable, the new length is metadata: sync the files too.
                 let slot = 1 - self.cursor.slot;
@@ -671,6 +676,11 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+fn is_space(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 #[cfg(test)]

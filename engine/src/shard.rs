@@ -500,17 +500,14 @@ impl Shard {
         if self.closing == Closing::No {
             return;
         }
+        if !self.halted && self.is_stuck() {
+            self.let_go();
+        }
         if self.halted {
             if self.disk_lost || self.disk.in_flight() == 0 {
                 self.finish();
             }
             return;
-        }
-        if self.segments.trouble.is_some() && !self.fits_pending() && !self.port.intake.is_empty() {
-            // A full disk: what waits for a segment that cannot be made stays unknown; close anyway.
-            self.commit.pending = None;
-            self.port.intake.finish();
-            self.unmarked_since = None;
         }
         if self.sealer.failed() {
             // Recovery seals what could not be sealed; the end recorded below is then not believed.
@@ -536,6 +533,27 @@ impl Shard {
         {
             self.finish();
         }
+    }
+
+    /// A batch waits for a segment that cannot be made, or the manifest for room: on a full disk a
+    /// close that waited for it would never end.
+    fn is_stuck(&self) -> bool {
+        let no_segment = self.commit.pending.is_some()
+            && !self.fits_pending()
+            && self.segments.wake_at().is_some();
+        self.commit.in_flight.is_empty() && (no_segment || self.manifest.wake_at().is_some())
+    }
+
+    /// Closes without what cannot be written: a mark is missed by nobody, what was staged is unknown.
+    fn let_go(&mut self) {
+        let mark = self.commit.pending.as_ref().is_some_and(|pending| pending.records == 0);
+        if mark && !self.port.intake.has_work(false) {
+            self.commit.pending = None;
+            self.unmarked_since = None;
+            return;
+        }
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        self.halt("closing: what is staged has no room", error);
     }
 
     fn finish(&mut self) {

@@ -323,3 +323,50 @@ fn batches_convict_a_manifest_that_lost_its_end() {
     let error = look(&world).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("last edits are lost"), "{error}");
 }
+
+/// A snapshot rots in both copies, edits stand behind it: the older slot does not stand in for it.
+#[test]
+fn edits_convict_a_manifest_that_lost_a_snapshot() {
+    let world = five_batches(76, 30);
+    let (slot, at) = last_frame(&world);
+    assert!(at > 0, "an edit stands behind the snapshot");
+    for copy in ["a", "b"] {
+        world.flip(&format!("manifest-000-{copy}{slot}"), 130, 3).unwrap();
+    }
+    let error = look(&world).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("snapshot before edit"), "{error}");
+}
+
+/// The disk fills up with records staged and no segment for them: what was acked is safe, the rest
+/// is unknown, and a close ends.
+#[test]
+fn a_close_on_a_full_disk_ends() {
+    for fill in [false, true] {
+        let (mut life, writer) = settled(80);
+        life.tap.record(false);
+        let world = life.tap.disk();
+        world.set_capacity(Some(world.used()));
+        let mut tickets = Vec::new();
+        let full = loop {
+            if !fill {
+                break false;
+            }
+            match writer.submit(cuts::judge::payload("a", 5 + tickets.len() as u64)) {
+                Ok(ticket) => tickets.push(ticket),
+                Err(rejected) if matches!(rejected.error, Error::NoSpace(_)) => break true,
+                Err(_) => {}
+            }
+            life.turn();
+        };
+        let acked = tickets.iter().take_while(|ticket| ticket.is_done()).count();
+        let result = life.engine.close();
+        assert_eq!(full, matches!(result, Err(Error::Halted { .. })), "{result:?}");
+        let staged = tickets.len();
+        assert!(tickets.into_iter().skip(acked).all(|ticket| ticket.wait().is_err()));
+        drop(life);
+        world.set_capacity(None);
+        let (report, count, end) = look(&world).unwrap();
+        assert!(end.is_ok() && report.damages.is_empty(), "{end:?} {report:?}");
+        assert!((5 + acked..=5 + staged).contains(&(count as usize)), "{count}, {acked} acked");
+    }
+}

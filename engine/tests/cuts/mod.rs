@@ -63,6 +63,11 @@ impl Tap {
         std::mem::take(&mut self.album.lock().unwrap().cuts)
     }
 
+    /// The disk itself.
+    pub(crate) fn disk(&self) -> SimStorage {
+        self.inner.clone()
+    }
+
     /// What a power cut would leave now.
     pub(crate) fn crash(&self) -> SimStorage {
         self.inner.crash()
