@@ -27,7 +27,9 @@ use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, SegmentHeader, UNIT_MIN};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
-use crate::io::{DiskSpec, Durable, LockGuard, LockOutcome, Mode, OsOptions, OsStorage, Storage};
+use crate::io::{
+    Backend, DiskSpec, Durable, LockGuard, LockOutcome, Mode, OsOptions, OsStorage, Storage,
+};
 use crate::io::{HostInfo, hostinfo};
 use crate::lsn::ShardId;
 use crate::manifest::{self, Cursor, Loaded, Manifest, State};
@@ -51,6 +53,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 pub(crate) fn open(config: Config) -> Result<(Engine, Vec<Driver>)> {
     config.validate()?;
+    look_first(&config)?;
     let options = OsOptions {
         backend: config.backend,
         durable: match config.durable {
@@ -65,6 +68,24 @@ pub(crate) fn open(config: Config) -> Result<(Engine, Vec<Driver>)> {
     let storage = OsStorage::open(&config.dir, options)
         .map_err(|e| Error::io(format!("opening {}", config.dir.display()), e))?;
     open_on(Arc::new(storage), config)
+}
+
+/// Looks before anything is touched: probing writes a file, and the directory may be someone else's.
+fn look_first(config: &Config) -> Result<()> {
+    let options = OsOptions {
+        backend: Backend::Blocking,
+        durable: Some(Durable::Fdatasync),
+        create_dir: false,
+        read_only: true,
+        direct: false,
+    };
+    // What cannot be opened like this is missing, or refused with its reason below.
+    let Ok(storage) = OsStorage::open(&config.dir, options) else { return Ok(()) };
+    let files = list(&storage)?;
+    if config.read_only || files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
+        return Ok(());
+    }
+    refuse_foreign(config, &files)
 }
 
 pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<(Engine, Vec<Driver>)> {
@@ -143,7 +164,8 @@ fn load_all(storage: &dyn Storage, files: &[(String, Name)]) -> Result<Vec<Loade
     let Some(first) = manifest::load(storage, ShardId(0))? else {
         let used = files.iter().any(|(_, name)| matches!(name, Name::Segment { .. }));
         if used {
-            let what = "the manifest of shard 0 is missing or damaged in both copies, and segments exist";
+            let what =
+                "the manifest of shard 0 is missing or damaged in both copies, and segments exist";
             return Err(Error::NotOurs(what.into()));
         }
         return Ok(Vec::new());
@@ -529,13 +551,13 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
     }
     let mut recovered = recover_all(&storage, config, loaded, false)?;
     let reports = recovered.iter_mut().map(|r| std::mem::take(&mut r.report)).collect();
-    let views = recovered.into_iter().enumerate().map(|(shard, recovered)| {
-        Arc::new(View::new(ShardId(shard as u16), recovered.view))
-    });
+    let views = recovered
+        .into_iter()
+        .enumerate()
+        .map(|(shard, recovered)| Arc::new(View::new(ShardId(shard as u16), recovered.view)));
     let shards = Shards::Views(views.collect(), None);
     let (threads, lock) = (Vec::new(), None);
     let catalog = Arc::new(RwLock::new(catalog));
     let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
     Ok(Engine::assemble(config, opened))
 }
-

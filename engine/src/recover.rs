@@ -22,17 +22,25 @@ use crate::config::Recovery;
 use crate::damage::{self, Findings};
 use crate::error::{Error, Result};
 use crate::format::index::IndexData;
-use crate::format::manifest::{DamageFacts, Edit};
+use crate::format::manifest::{DamageFacts, Edit, Link};
 use crate::format::{BatchHeader, BatchView, Run, SegmentHeader, UNIT_MIN};
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{LogId, SegmentId, ShardId};
-use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
+use crate::manifest::{self, Cursor, Loaded, SealedFacts, SegmentFacts, State};
 use crate::names;
 use crate::scan::Window;
 use crate::seal;
 use crate::shard::take_tails;
 use crate::view::{Durable, LogView, SegmentView, StreamEnd, View, ViewState};
+
+/// A segment whose first bytes, as many as this, are zeros was never written: batches fill it from the
+/// front, and what is in flight at once is less. The whole of a large spare need not be read.
+const BLANK_FRONT_BYTES: u64 = 64 << 20;
+
+/// Indexes of old segments up to this size are read whole when a directory is opened for writing; of
+/// larger ones only the length is looked at, so that opening stays short.
+const INDEX_SUM_MAX: u64 = 256 << 10;
 
 /// Found a batch: where it stands and whether it is whole.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +113,9 @@ pub(crate) struct Work<'a> {
     /// CRC of the last header accepted, per segment.
     pub last_crcs: BTreeMap<SegmentId, u32>,
     pub damages: Vec<DamageFacts>,
+    /// Index files that found no room on the disk, by number: written once there is some. A crash
+    /// before that leaves an index missing, which is built again.
+    pub owed: Vec<(u64, Vec<u8>)>,
     /// Durable batches are missing that no run table names; logs with a later run are accounted for.
     pub unnamed_gap: bool,
     pub seen_since_gap: HashSet<LogId>,
@@ -189,6 +200,7 @@ fn begin<'a>(
         dirty: HashSet::new(),
         last_crcs: BTreeMap::new(),
         damages: Vec::new(),
+        owed: Vec::new(),
         unnamed_gap: false,
         seen_since_gap: HashSet::new(),
         manifest_seq: cursor.seq,
@@ -228,11 +240,14 @@ fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
         .segments
         .iter()
         .filter_map(|(id, facts)| Some((*id, *facts, facts.sealed?)))
-        .filter(|(id, _, sealed)| {
-            sealed.last_seq > work.state.checkpoint || *id > work.state.chained
-        })
         .collect();
     for (id, facts, sealed) in sealed {
+        if sealed.last_seq <= work.state.checkpoint && id <= work.state.chained {
+            if work.plan.write && !index_is_there(work.plan, &facts, &sealed) {
+                rebuild_old(work, id, facts)?;
+            }
+            continue;
+        }
         let name = names::index(work.plan.shard, facts.file);
         let bytes = manifest::read_file(&**work.plan.storage, &name).unwrap_or_else(|error| {
             work.report.repaired.push(format!("{name}: {error}"));
@@ -247,10 +262,76 @@ fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether an old index is as the manifest says: its sum where that is cheap, else its length.
+fn index_is_there(plan: &Plan<'_>, facts: &SegmentFacts, sealed: &SealedFacts) -> bool {
+    let name = names::index(plan.shard, facts.file);
+    let opened = plan.storage.open(&name, Mode::Read);
+    if opened.is_ok_and(|(_, len)| len == sealed.index_bytes) && sealed.index_bytes > INDEX_SUM_MAX
+    {
+        return true;
+    }
+    let bytes = manifest::read_file(&**plan.storage, &name);
+    matches!(bytes, Ok(Some(bytes)) if crc32c::crc32c(&bytes) == sealed.index_crc)
+}
+
 /// An index is derived: when it is damaged or missing, the segment tells the same.
 fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
+    let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
+    if let Ok(data) = IndexData::decode(&built.index) {
+        seal::adopt(&mut work.view, &data);
+    }
+    if work.plan.write {
+        write_index(work.plan, facts.file, &built.index)?;
+        work.state.apply(&built.edit);
+    }
+    Ok(())
+}
+
+/// As [`rebuild_sealed`], for a segment that the chains passed long ago: its entries lead back to the
+/// nearest older segment that holds the log. Older indexes are whole by now: oldest come first.
+fn rebuild_old(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
+    let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
+    let Ok(mut data) = IndexData::decode(&built.index) else { return Ok(()) };
+    for entry in &mut data.entries {
+        (entry.ordinal, entry.prev, entry.jump) = (1, None, None);
+    }
+    let mut open: Vec<usize> = (0..data.entries.len()).collect();
+    for (older, theirs) in work.state.segments.range(..id).rev() {
+        if open.is_empty() {
+            break;
+        }
+        let name = names::index(work.plan.shard, theirs.file);
+        let Ok(Some(bytes)) = manifest::read_file(&**work.plan.storage, &name) else { continue };
+        let Ok(theirs) = IndexData::decode(&bytes) else { continue };
+        open.retain(|at| {
+            let entry = &mut data.entries[*at];
+            let Ok(found) = theirs.entries.binary_search_by_key(&entry.log, |e| e.log) else {
+                return true;
+            };
+            let (ordinal, first_lsn) =
+                (theirs.entries[found].ordinal, theirs.entries[found].first_lsn);
+            entry.prev = Some(Link { segment: *older, ordinal, first_lsn });
+            entry.ordinal = ordinal + 1;
+            false
+        });
+    }
+    let index = data.encode();
+    write_index(work.plan, facts.file, &index)?;
+    if let Some(sealed) = facts.sealed {
+        let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
+        work.state.apply(&SealedFacts { index_bytes, index_crc, ..sealed }.edit(id));
+    }
+    Ok(())
+}
+
+/// Builds the index of a sealed segment from its batches.
+fn build_again(
+    work: &mut Work<'_>,
+    id: SegmentId,
+    facts: SegmentFacts,
+) -> Result<Option<seal::Built>> {
     work.report.repaired.push(format!("index of segment {id}, rebuilt from the segment"));
-    let Some(sealed) = facts.sealed else { return Ok(()) };
+    let Some(sealed) = facts.sealed else { return Ok(None) };
     let mut blank = ViewState::default();
     for (counter, log) in work.view.logs() {
         blank.put_log(LogId::new(work.plan.shard, counter), log.clone());
@@ -280,16 +361,7 @@ fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Re
         seen.end = sealed.end_offset;
         (seen.first_seq, seen.last_seq) = (sealed.first_seq, sealed.last_seq);
     }
-    let built = seal::build(&blank, &work.state, work.plan.shard, id, sealed.last_crc);
-    let Some(built) = built else { return Ok(()) };
-    if let Ok(data) = IndexData::decode(&built.index) {
-        seal::adopt(&mut work.view, &data);
-    }
-    if work.plan.write {
-        write_index(work.plan, facts.file, &built.index)?;
-        work.state.apply(&built.edit);
-    }
-    Ok(())
+    Ok(seal::build(&blank, &work.state, work.plan.shard, id, sealed.last_crc))
 }
 
 pub(crate) fn open_segment(plan: &Plan<'_>, facts: &SegmentFacts, mode: Mode) -> Result<File> {
@@ -307,7 +379,9 @@ pub(crate) fn open_segment(plan: &Plan<'_>, facts: &SegmentFacts, mode: Mode) ->
 fn sync_unsealed(plan: &Plan<'_>, unsealed: &[(SegmentId, SegmentFacts)]) -> Result<()> {
     for (_, facts) in unsealed {
         let file = open_segment(plan, facts, Mode::Write)?;
-        plan.storage.sync(&file).map_err(|e| Error::io("syncing a segment before reading it", e))?;
+        plan.storage
+            .sync(&file)
+            .map_err(|e| Error::io("syncing a segment before reading it", e))?;
     }
     plan.storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))
 }
@@ -323,7 +397,8 @@ fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Resu
     let mut told = offset;
     while offset + (unit as u64) <= len {
         let bytes = window.at(offset, unit)?;
-        if bytes.len() < unit {
+        let blank = !work.touched.contains(&id) && !work.dirty.contains(&id);
+        if bytes.len() < unit || (blank && offset > BLANK_FRONT_BYTES) {
             break;
         }
         let header = BatchHeader::decode(bytes, facts.nonce);
@@ -363,6 +438,14 @@ fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Resu
         }
     }
     work.report.scanned_bytes += len;
+    if len < facts.bytes {
+        // Prewritten and synced before it was named, trimmed only once sealed: someone cut it, and
+        // what it held beyond is gone without a trace.
+        let name = names::segment(work.plan.shard, facts.file);
+        tracing::error!(%name, len, bytes = facts.bytes, "an unsealed segment was cut short");
+        work.unnamed_gap = true;
+        work.seen_since_gap.clear();
+    }
     work.plan.progress.fetch_add(offset.saturating_sub(told), Ordering::Relaxed);
     Ok(())
 }
@@ -497,6 +580,9 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         work.view = view.into_state();
         let rotten = work.unnamed_gap || !findings.damages.is_empty();
         clean_up(work.plan, &gone, &trims, rotten);
+        for (number, index) in std::mem::take(&mut work.owed) {
+            write_index(work.plan, number, &index)?;
+        }
     }
     work.view.durable = durable;
     let end = work.view.segments.iter().next_back();
@@ -519,14 +605,18 @@ fn seal_blocking(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Res
     let last_crc = work.last_crcs.get(&id).copied().unwrap_or(0);
     let built = seal::build(&work.view, &work.state, work.plan.shard, id, last_crc);
     let Some(built) = built else { return Ok(facts.bytes) };
-    write_index(work.plan, facts.file, &built.index)?;
+    let end = work.view.segments.get(&id).map_or(facts.bytes, |seen| seen.end);
+    match write_index(work.plan, facts.file, &built.index) {
+        // A full disk must open: what the snapshot lets us give back makes room.
+        Err(Error::NoSpace(_)) => work.owed.push((facts.file, built.index)),
+        other => other?,
+    }
     seal::Built::link(built.chains, &mut work.view);
     work.state.apply(&built.edit);
-    let seen = work.view.segments.get_mut(&id);
-    Ok(seen.map_or(facts.bytes, |seen| {
+    if let Some(seen) = work.view.segments.get_mut(&id) {
         seen.live = None;
-        seen.end
-    }))
+    }
+    Ok(end)
 }
 
 fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {

@@ -141,7 +141,9 @@ impl World {
         let mut session = self.open()?;
         self.set_weather();
         let end = ops::end(&mut self.rng);
-        let steps = self.rng.below(120);
+        // Now and then a session long enough to fill segments.
+        let long = self.rng.below(8) == 0;
+        let steps = self.rng.below(if long { 2000 } else { 150 });
         let cut_at = self.rng.below(steps + 1);
         for step in 0..steps {
             if let (End::Cut(operations), true) = (end, step == cut_at) {

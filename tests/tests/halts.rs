@@ -1,0 +1,218 @@
+//! A shard that fails: nothing of it is acked, nothing acked is lost, the rest goes on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sapwood::io::sim::{Faults, SimStorage};
+use sapwood::{Config, Driving, Engine, Error, From, Log, LogOptions, Lsn};
+
+fn config() -> Config {
+    Config {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 64 << 10,
+        record_bytes_max: 32 << 10,
+        stage_bytes: 1 << 20,
+        ..Config::new("simulated")
+    }
+}
+
+fn open(disk: &SimStorage, config: Config) -> (Engine, Vec<Driving>) {
+    let (engine, drivers) = Engine::open_on(Arc::new(disk.clone()), config).unwrap();
+    (engine, drivers.into_iter().map(|driver| driver.bind().unwrap()).collect())
+}
+
+fn payloads(log: &Log) -> Vec<Vec<u8>> {
+    let mut reader = log.reader(From::Start).unwrap();
+    let mut found = Vec::new();
+    while let Some(record) = reader.next().wait().unwrap() {
+        found.push(record.payload().to_vec());
+    }
+    found
+}
+
+/// What is in force when a shard halts.
+struct Halt {
+    faults: Faults,
+    errno: i32,
+}
+
+fn halts(seed: u64, halt: &Halt) {
+    let disk = SimStorage::new(seed, Faults::default());
+    let (engine, mut drivers) = open(&disk, config());
+    let log = engine.log("a").unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..20u8 {
+        writer.append(vec![n; 1000]).wait().unwrap();
+    }
+    disk.set_faults(halt.faults);
+    let tickets: Vec<_> = (20..60u8).map(|n| writer.submit(vec![n; 1000]).unwrap()).collect();
+    let mut follower = log.reader(From::Lsn(Lsn(20))).unwrap().follow();
+    let mut acked = 20;
+    let mut cause = None;
+    for ticket in tickets {
+        match ticket.wait() {
+            Ok(ack) => {
+                assert!(cause.is_none(), "acked after a failure");
+                assert_eq!(ack.position.lsn, Lsn(acked));
+                acked += 1;
+            }
+            Err(Error::Unknown { cause: why, .. }) => {
+                let first = cause.get_or_insert_with(|| Arc::clone(&why));
+                assert!(Arc::ptr_eq(first, &why), "the first cause is kept");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let Some(cause) = cause else { return }; // luck: every write came through
+    assert_eq!(cause.error.raw_os_error(), Some(halt.errno), "{cause}");
+    disk.set_faults(Faults::default());
+    for _ in 0..20 {
+        drivers[0].turn(Duration::from_millis(1));
+    }
+    // Not staged: the record comes back, with the first cause.
+    let refused = writer.submit(b"later".to_vec()).unwrap_err();
+    assert_eq!(refused.record.unwrap(), b"later");
+    assert!(matches!(&refused.error, Error::Halted { cause: why } if Arc::ptr_eq(why, &cause)));
+    assert!(matches!(log.writer(), Err(Error::Halted { .. })));
+    // What was acked stays readable, and nothing else is shown; who follows is told.
+    let shown = payloads(&log);
+    assert_eq!(shown.len() as u64, acked);
+    for lsn in 20..acked {
+        assert_eq!(follower.next().wait().unwrap().unwrap().lsn(), Lsn(lsn));
+    }
+    assert!(matches!(follower.next().wait(), Err(Error::Halted { .. })));
+    assert!(matches!(engine.close(), Err(Error::Halted { .. })));
+    drop((log, writer, follower, drivers, engine));
+    // A power cut or only a new open: the acked prefix, and perhaps some of what was in flight.
+    let crashed = disk.crash();
+    crashed.set_faults(Faults::default());
+    for disk in [disk, crashed] {
+        let (engine, drivers) = open(&disk, config());
+        let log = engine.log("a").unwrap();
+        let found = payloads(&log);
+        assert!(found.len() as u64 >= acked && found.len() <= 60, "{} of {acked}", found.len());
+        assert!((0..).zip(&found).all(|(n, payload)| *payload == vec![n as u8; 1000]));
+        let ack = log.writer().unwrap().append(b"on").wait().unwrap();
+        assert_eq!(ack.position.lsn, Lsn(found.len() as u64));
+        engine.close().unwrap();
+        drop(drivers);
+    }
+}
+
+#[test]
+fn a_failed_write_halts_the_shard_and_reopening_recovers_it() {
+    for seed in 0..40 {
+        let chance = if seed % 2 == 0 { 1_000_000 } else { 400_000 };
+        let faults = Faults { eio_write: chance, ..Faults::default() };
+        halts(seed, &Halt { faults, errno: 5 });
+    }
+}
+
+#[test]
+fn one_shard_halts_and_the_others_go_on() {
+    let disk = SimStorage::new(7, Faults::default());
+    let (engine, mut drivers) = open(&disk, Config { shards: 2, ..config() });
+    let (x, y) = (engine.log("x").unwrap(), engine.log("y").unwrap());
+    assert_ne!(x.info().unwrap().shard, y.info().unwrap().shard);
+    let (of_x, of_y) = (x.writer().unwrap(), y.writer().unwrap());
+    of_x.append(b"0").wait().unwrap();
+    of_y.append(b"0").wait().unwrap();
+    disk.set_faults(Faults { eio_write: 1_000_000, ..Faults::default() });
+    assert!(matches!(of_x.submit(b"1").unwrap().wait(), Err(Error::Unknown { .. })));
+    disk.set_faults(Faults::default());
+    assert!(matches!(of_x.submit(b"2").unwrap_err().error, Error::Halted { .. }));
+    for n in 1..50u64 {
+        assert_eq!(of_y.append(b"y").wait().unwrap().position.lsn, Lsn(n));
+    }
+    assert_eq!((payloads(&x).len(), payloads(&y).len()), (1, 50));
+    let options = LogOptions::default();
+    let created = engine.create("z", &options).or_else(|_| engine.create("zz", &options));
+    assert!(created.is_ok(), "the healthy shard takes new logs");
+    assert!(matches!(engine.close(), Err(Error::Halted { .. })));
+    drivers.clear();
+    drop((x, y, of_x, of_y, engine));
+    let (engine, _drivers) = open(&disk, config());
+    assert_eq!(payloads(&engine.log("y").unwrap()).len(), 50);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_and_resumes_by_itself() {
+    for seed in 0..10 {
+        let disk = SimStorage::new(seed, Faults::default());
+        let (engine, mut drivers) = open(&disk, config());
+        let log = engine.log("a").unwrap();
+        let writer = log.writer().unwrap();
+        let mut count: u64 = 0;
+        writer.append(vec![0; 20_000]).wait().unwrap();
+        count += 1;
+        disk.set_capacity(Some(disk.used()));
+        // The segments that are ready are filled, then there is no room: told, nothing is lost.
+        let mut tickets = Vec::new();
+        let mut told = false;
+        for _ in 0..20_000 {
+            match writer.submit(vec![1; 20_000]) {
+                Ok(ticket) => tickets.push(ticket),
+                Err(rejected) => {
+                    assert_eq!(rejected.record.unwrap().len(), 20_000);
+                    match rejected.error {
+                        Error::NoSpace(_) => {
+                            told = true;
+                            break;
+                        }
+                        Error::Busy => drop(drivers[0].turn(Duration::from_millis(5))),
+                        other => panic!("{other}"),
+                    }
+                }
+            }
+        }
+        assert!(told, "seed {seed}: a full disk was not told");
+        assert_eq!(payloads(&log).len() as u64 >= count, true);
+        // Reading, listing and looking work; then space returns.
+        assert!(engine.logs().len() == 1);
+        disk.set_capacity(None);
+        for ticket in tickets {
+            assert_eq!(ticket.wait().unwrap().position.lsn, Lsn(count));
+            count += 1;
+        }
+        let mut tries = 0;
+        while writer.submit(b"again").is_err() {
+            drivers[0].turn(Duration::from_millis(50));
+            tries += 1;
+            assert!(tries < 1000, "the shard does not resume");
+        }
+        engine.close().unwrap();
+        drop((log, writer, drivers, engine));
+        let (engine, _drivers) = open(&disk, config());
+        assert_eq!(payloads(&engine.log("a").unwrap()).len() as u64, count + 1);
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_opens_reads_and_closes() {
+    let disk = SimStorage::new(3, Faults::default());
+    let (engine, drivers) = open(&disk, config());
+    let log = engine.log("a").unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..30u8 {
+        writer.append(vec![n; 3_000]).wait().unwrap();
+    }
+    drop((log, writer, drivers, engine));
+    let full = disk.crash();
+    for _ in 0..3 {
+        full.set_capacity(Some(full.used()));
+        let (engine, drivers) = open(&full, config());
+        let log = engine.log("a").unwrap();
+        assert_eq!(payloads(&log).len(), 30);
+        engine.close().unwrap();
+        drop((log, drivers, engine));
+    }
+    full.set_capacity(None);
+    let (engine, _drivers) = open(&full, config());
+    let ack = engine.log("a").unwrap().writer().unwrap().append(b"on").wait().unwrap();
+    assert_eq!(ack.position.lsn, Lsn(30));
+    engine.close().unwrap();
+}
