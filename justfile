@@ -14,9 +14,13 @@ check:
 test:
     cargo test --workspace
 
-# The simulated engine under faults, from one seed, or from a fresh one.
+# The simulated engine under faults: one life from its seed, or the usual number of them.
 sim SEED="":
-    SAPWOOD_SEED={{SEED}} cargo test --workspace --features sapwood/sim sim -- --nocapture
+    SAPWOOD_SEED={{SEED}} cargo test -p sapwood-tests --test sim -- --nocapture
+
+# So many sessions of the simulated engine, half an hour for about 50,000.
+sim-many CYCLES="20000":
+    SAPWOOD_SIM_CYCLES={{CYCLES}} cargo test --release -p sapwood-tests --test sim -- --nocapture
 
 # One fuzz target for so many seconds (nightly): record batch segment_scan manifest index.
 fuzz TARGET="record" SECS="60":

@@ -6,4 +6,5 @@ pub mod check;
 pub mod cut;
 pub mod model;
 pub mod ops;
+pub mod rot;
 pub mod world;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, Rng, SimStorage};
 use sapwood::{
-    Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Rejected, Ticket, Writer,
+    Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Recovery, Rejected,
+    Ticket, Writer,
 };
 
 use crate::check;
@@ -160,6 +161,26 @@ impl World {
         self.end(session, end)
     }
 
+    /// The truth.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Cuts the power on a disk with these faults.
+    pub fn crash_with(&mut self, faults: Faults) {
+        self.disk.world().set_faults(faults);
+        self.crash();
+    }
+
+    /// Opens the directory in this mode.
+    ///
+    /// # Errors
+    /// As the engine.
+    pub fn open_as(&self, recovery: Recovery) -> Result<(Engine, Vec<Driving>), Error> {
+        self.open_with(Config { recovery, ..self.config.clone() })
+    }
+
     fn note(&mut self, event: u64) {
         self.summary.trace = Rng::new(self.summary.trace ^ event).next_u64();
     }
@@ -225,8 +246,12 @@ impl World {
     }
 
     fn open_once(&self) -> Result<(Engine, Vec<Driving>), Error> {
+        self.open_with(self.config.clone())
+    }
+
+    fn open_with(&self, config: Config) -> Result<(Engine, Vec<Driving>), Error> {
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let (engine, drivers) = Engine::open_on(storage, self.config.clone())?;
+        let (engine, drivers) = Engine::open_on(storage, config)?;
         let drivers = drivers.into_iter().map(|driver| driver.bind());
         Ok((engine, drivers.collect::<Result<_, _>>()?))
     }

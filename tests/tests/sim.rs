@@ -7,7 +7,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use sapwood_tests::rot::{self, Rotten};
 use sapwood_tests::world::{Summary, Weather, live};
+
+/// Sessions in all, unless told otherwise.
+const CYCLES: u64 = 2000;
 
 /// Sessions of one life.
 const LIFE: u64 = 12;
@@ -26,9 +30,12 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn one(name: &str, seed: u64, weather: Weather) -> Summary {
-    let lived = catch_unwind(AssertUnwindSafe(|| live(seed, LIFE, weather)));
-    let what = match lived {
-        Ok(Ok(summary)) => return summary,
+    attempt(name, seed, || live(seed, LIFE, weather))
+}
+
+fn attempt<T>(name: &str, seed: u64, run: impl FnOnce() -> Result<T, String>) -> T {
+    let what = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(lived)) => return lived,
         Ok(Err(what)) => what,
         Err(_) => "a panic, see above".into(),
     };
@@ -43,7 +50,7 @@ fn lives(name: &str, weather: Weather, share: u64, base: u64) {
         println!("{:?}", one(name, seed, weather));
         return;
     }
-    let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(2400);
+    let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(CYCLES);
     let mut all = Summary::default();
     for life in 0..(cycles * share / 100).div_ceil(LIFE) {
         let summary = one(name, base + life, weather);
@@ -74,6 +81,22 @@ fn sim_rough_disk() {
 #[test]
 fn sim_failing_disk() {
     lives("sim_failing_disk", FAILING, 30, 0x3000_0000);
+}
+
+#[test]
+fn sim_rot() {
+    let mut all = Rotten::default();
+    let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(CYCLES);
+    let seeds = match number("SAPWOOD_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0x4000_0000..0x4000_0000 + cycles / 20,
+    };
+    let one = seeds.end - seeds.start == 1;
+    for seed in seeds {
+        attempt("sim_rot", seed, || rot::live(seed, &mut all));
+    }
+    println!("sim_rot: {all:?}");
+    assert!(one || all.corrupt > 0 && all.lost > 0 && all.whole > 0, "a dull run: {all:?}");
 }
 
 #[test]
