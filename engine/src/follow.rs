@@ -16,11 +16,11 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use crate::catalog::Catalog;
-use crate::config::{Config, Recovery};
-use crate::engine::{Engine, Opened, Shards};
+use crate::config::Recovery;
 use crate::error::{Error, Result};
 use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, BatchView, Run};
+use crate::inner::{Opened, Shards, StopOnDrop};
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{SegmentId, ShardId};
@@ -36,17 +36,6 @@ const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// Pauses between two looks at the manifest while the stream stands still.
 const MANIFEST_EVERY: Duration = Duration::from_millis(20);
-
-/// Stops the polling thread when the engine goes.
-pub(crate) struct Follower {
-    stop: Arc<AtomicBool>,
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-    }
-}
 
 /// A whole batch that nothing claims yet.
 struct Held {
@@ -78,11 +67,10 @@ struct Stream {
 
 pub(crate) fn open(
     storage: Arc<dyn Storage>,
-    config: &Config,
     facts: DirectoryFacts,
     catalog: Catalog,
     loaded: Vec<Loaded>,
-) -> Result<Engine> {
+) -> Result<Opened> {
     let catalog = Arc::new(RwLock::new(catalog));
     let mut streams = Vec::new();
     for (shard, loaded) in loaded.into_iter().enumerate() {
@@ -109,10 +97,10 @@ pub(crate) fn open(
     storage
         .spawn("sapwood-follow".into(), Box::new(run), None)
         .map_err(|e| Error::io("starting the following thread", e))?;
-    let shards = Shards::Views(views, Some(Follower { stop }));
+    let shards = Shards::Views(views, Some(StopOnDrop(stop)));
     let (threads, lock, reports) = (Vec::new(), None, Vec::new());
     let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
-    Ok(Engine::assemble(config, opened))
+    Ok(opened)
 }
 
 impl Stream {

@@ -10,6 +10,7 @@
 //! Not here: what a shard's recovery does (`recover`), files of others (`names`).
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -20,11 +21,11 @@ use parking_lot::{Mutex, RwLock};
 use crate::catalog::Catalog;
 use crate::config::{Config, DurableMethod};
 use crate::driver::Driver;
-use crate::engine::{Engine, Opened, Shards};
 use crate::error::{Error, Result};
 use crate::follow;
 use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, SegmentHeader, UNIT_MIN};
+use crate::inner::{Opened, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
 use crate::io::{
@@ -51,7 +52,10 @@ const OWN_LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Recovery tells how far it is this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-pub(crate) fn open(config: Config) -> Result<(Engine, Vec<Driver>)> {
+/// The directory, what stands behind its logs, and the drivers of driven shards.
+pub(crate) type Outcome = (PathBuf, Opened, Vec<Driver>);
+
+pub(crate) fn open(config: Config) -> Result<Outcome> {
     config.validate()?;
     look_first(&config)?;
     let options = OsOptions {
@@ -88,10 +92,11 @@ fn look_first(config: &Config) -> Result<()> {
     refuse_foreign(config, &files)
 }
 
-pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<(Engine, Vec<Driver>)> {
+pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<Outcome> {
     config.validate()?;
     if config.read_only {
-        return Ok((open_reader(storage, &config)?, Vec::new()));
+        let opened = open_reader(storage, &config)?;
+        return Ok((config.dir, opened, Vec::new()));
     }
     let files = list(&*storage)?;
     if !files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
@@ -394,7 +399,7 @@ fn start(
     recovered: Vec<Recovered>,
     next_numbers: &[u64],
     lock: LockGuard,
-) -> Result<(Engine, Vec<Driver>)> {
+) -> Result<Outcome> {
     let mut catalog = Catalog::new(facts.shards);
     let mut ports = Vec::new();
     let mut shards = Vec::new();
@@ -437,7 +442,7 @@ fn start(
         lock: Some(lock),
         reports,
     };
-    Ok((Engine::assemble(config, opened), drivers))
+    Ok((config.dir.clone(), opened, drivers))
 }
 
 fn run_shard(
@@ -531,7 +536,7 @@ fn make_shard(
 
 /// Opens for reading: exactly what the next write-open would keep, or, while another process writes,
 /// what it has made durable, and on.
-fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
+fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Opened> {
     let files = list(&*storage)?;
     let loaded = load_all(&*storage, &files)?;
     let Some(facts) = loaded.first().map(|first| first.state.facts) else {
@@ -547,7 +552,7 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
         loaded.state.logs.values().for_each(|facts| catalog.add(facts));
     }
     if owner.is_some() {
-        return follow::open(storage, config, facts, catalog, loaded);
+        return follow::open(storage, facts, catalog, loaded);
     }
     let mut recovered = recover_all(&storage, config, loaded, false)?;
     let reports = recovered.iter_mut().map(|r| std::mem::take(&mut r.report)).collect();
@@ -559,5 +564,5 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Engine> {
     let (threads, lock) = (Vec::new(), None);
     let catalog = Arc::new(RwLock::new(catalog));
     let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
-    Ok(Engine::assemble(config, opened))
+    Ok(opened)
 }

@@ -50,12 +50,14 @@ const LAYERS: &[&[&str]] = &[
     &["shard"],
     &["damage", "driver", "recover"],
     &["catchup", "writer"],
-    &["reader"],
-    &["engine", "follow", "log", "open"],
+    &["reader", "inner"],
+    &["follow", "log"],
+    &["open"],
+    &["engine"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.
-const TOGETHER: &[&[&str]] = &[&["damage", "recover"], &["engine", "follow", "log", "open"]];
+const TOGETHER: &[&[&str]] = &[&["damage", "recover"]];
 
 /// Folders that are built or fetched, not written.
 const NOT_OURS: &[&str] = &["target", ".git", "corpus", "artifacts", "sapwood-bench", "seeds"];

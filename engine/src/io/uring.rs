@@ -487,9 +487,10 @@ impl UringDisk {
         }
     }
 
-    fn has_work(&mut self) -> bool {
+    /// Whether completions wait for us to enter the kernel.
+    fn kernel_has_work(&mut self) -> bool {
         let queue = self.ring.submission();
-        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+        queue.taskrun() || queue.cq_overflow()
     }
 
     /// Waits for everything that the kernel may still write to. False: the ring is lost.
@@ -575,12 +576,16 @@ impl Disk for UringDisk {
         };
         let mut tries = 0;
         let mut flushed = false;
+        // What was queued before goes in now. What a harvest queues (the bell's next read, a write that
+        // goes again) goes in with the next call, which is made before anything parks: a ring of the
+        // bell meanwhile is kept by its eventfd.
+        let queued = !self.ring.submission().is_empty();
         loop {
             self.harvest(done)?;
             let awake = wait == Wait::No || self.rung || done.len() > before;
             // Once: the TASKRUN flag can be stale. A completion on another core sets it after this
             // thread has run that very completion; no enter clears it then, until the next one.
-            if awake && (flushed || !self.has_work()) {
+            if awake && (flushed || !(queued || self.kernel_has_work())) {
                 break;
             }
             flushed = awake;

@@ -1,0 +1,186 @@
+//! What the handles of one engine share: its shards, its catalog, its lock.
+//!
+//! Invariants: it lives as long as any handle on the engine or one of its logs; when it goes, shards
+//! are asked to close and drain by themselves.
+//!
+//! Not here: what the handles do (`engine`, `log`), how it comes about (`open`, `follow`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::catalog::{Catalog, Entry};
+use crate::catchup::Source;
+use crate::driver;
+use crate::error::{Error, Result};
+use crate::format::manifest::{DirectoryFacts, Edit, LogSettings};
+use crate::index::Indexes;
+use crate::io::{LockGuard, Storage};
+use crate::lsn::{Epoch, LogId, Lsn, ShardId};
+use crate::reads::Reads;
+use crate::recover::ShardReport;
+use crate::reply::Reply;
+use crate::shard::{Port, Request};
+use crate::view::View;
+
+/// See the module.
+pub(crate) struct Inner {
+    pub dir: PathBuf,
+    pub storage: Arc<dyn Storage>,
+    pub facts: DirectoryFacts,
+    pub catalog: Arc<RwLock<Catalog>>,
+    /// One creation at a time, so that a name is given once.
+    pub creating: Mutex<()>,
+    pub shards: Shards,
+    pub indexes: Arc<Indexes>,
+    pub reads: Arc<Reads>,
+    pub threads: Mutex<Vec<JoinHandle<()>>>,
+    pub lock: Mutex<Option<LockGuard>>,
+    pub reports: Vec<ShardReport>,
+}
+
+/// What stands behind the logs.
+pub(crate) enum Shards {
+    /// This process writes.
+    Ports(Vec<Arc<Port>>),
+    /// Read only: the views, and what keeps them up with a foreign writer.
+    Views(Vec<Arc<View>>, Option<StopOnDrop>),
+}
+
+/// Stops a thread of the engine's when the engine goes.
+pub(crate) struct StopOnDrop(pub Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What `open` puts together.
+pub(crate) struct Opened {
+    pub storage: Arc<dyn Storage>,
+    pub facts: DirectoryFacts,
+    pub catalog: Arc<RwLock<Catalog>>,
+    pub shards: Shards,
+    pub threads: Vec<JoinHandle<()>>,
+    pub lock: Option<LockGuard>,
+    pub reports: Vec<ShardReport>,
+}
+
+/// A log, as a list shows it.
+#[derive(Clone, Debug)]
+pub struct LogInfo {
+    /// Its id.
+    pub id: LogId,
+    /// Its name.
+    pub name: String,
+    /// Its group: logs of a group live on one shard.
+    pub group: Option<String>,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The epoch of its last writer.
+    pub epoch: Epoch,
+    /// The first LSN kept.
+    pub start: Lsn,
+    /// The durable end: the LSN that the next durable record will have.
+    pub durable: Lsn,
+    /// Its settings.
+    pub settings: LogSettings,
+    /// When it was created, in microseconds since 1970.
+    pub created_us: u64,
+    /// The time of its last durable record; 0 when there was none.
+    pub last_time_us: u64,
+}
+
+impl Inner {
+    pub(crate) fn new(dir: PathBuf, opened: Opened) -> Self {
+        let Opened { storage, facts, catalog, shards, threads, lock, reports } = opened;
+        Self {
+            dir,
+            indexes: Arc::new(Indexes::new(Arc::clone(&storage))),
+            reads: Arc::new(Reads::new(Arc::clone(&storage))),
+            storage,
+            facts,
+            catalog,
+            creating: Mutex::new(()),
+            shards,
+            threads: Mutex::new(threads),
+            lock: Mutex::new(lock),
+            reports,
+        }
+    }
+
+    pub(crate) fn view(&self, shard: ShardId) -> &Arc<View> {
+        match &self.shards {
+            Shards::Ports(ports) => &ports[usize::from(shard.0)].view,
+            Shards::Views(views, _) => &views[usize::from(shard.0)],
+        }
+    }
+
+    pub(crate) fn port(&self, shard: ShardId) -> Result<&Arc<Port>> {
+        match &self.shards {
+            Shards::Ports(ports) => Ok(&ports[usize::from(shard.0)]),
+            Shards::Views(..) => Err(Error::Invalid("the engine is open for reading only".into())),
+        }
+    }
+
+    pub(crate) fn source(&self, shard: ShardId) -> Source {
+        let intake = match &self.shards {
+            Shards::Ports(ports) => Some(Arc::clone(&ports[usize::from(shard.0)].intake)),
+            Shards::Views(..) => None,
+        };
+        Source {
+            storage: Arc::clone(&self.storage),
+            view: Arc::clone(self.view(shard)),
+            intake,
+            indexes: Arc::clone(&self.indexes),
+            unit: self.facts.unit as usize,
+            batch_bytes_max: self.facts.batch_bytes_max as usize,
+        }
+    }
+
+    pub(crate) fn info(&self, entry: &Entry) -> Option<LogInfo> {
+        let view = self.view(entry.id.shard()).lock();
+        let log = view.log(entry.id)?;
+        Some(LogInfo {
+            id: entry.id,
+            name: entry.name.to_string(),
+            group: entry.group.as_deref().map(str::to_owned),
+            shard: entry.id.shard(),
+            epoch: log.epoch,
+            start: log.start,
+            durable: log.next,
+            settings: entry.settings,
+            created_us: entry.created_us,
+            last_time_us: log.last_time_us,
+        })
+    }
+}
+
+impl Drop for Inner {
+    /// Asks the shards to close and does not wait: their threads drain and end by themselves.
+    fn drop(&mut self) {
+        let Shards::Ports(ports) = &self.shards else { return };
+        for port in ports {
+            port.force_request(Request::Close(Reply::new()));
+        }
+    }
+}
+
+/// Makes edits durable in a shard's manifest.
+pub(crate) fn change(port: &Arc<Port>, edits: Vec<Edit>) -> Result<()> {
+    let reply = Reply::new();
+    port.request(Request::Edits(edits, Arc::clone(&reply)))?;
+    wait(port, &reply)
+}
+
+/// Waits for a shard's answer, driving the shard if this thread is the one that does.
+pub(crate) fn wait(port: &Arc<Port>, reply: &Reply) -> Result<()> {
+    let limit: Option<Duration> = port.intake.driven;
+    let driven = limit.and_then(|_| driver::drive_until(&port.intake, || reply.get()));
+    driven.or_else(|| reply.wait(limit)).unwrap_or(Err(Error::Undriven))
+}
