@@ -21,8 +21,8 @@ use crate::progress::Progress;
 /// Append lines to a log; each is durable before it is counted
 ///
 /// A line is a record, without its newline; empty lines are records too, and so is a last line that
-/// has no newline. `read` writes a newline behind each record: input that ends without one comes back
-/// with one. On a new log, line i (from 0) is LSN i.
+/// has no newline. `read` writes a newline behind each record: input that ends without one comes
+/// back with one. On a new log, line i (from 0) is LSN i.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! Exit codes: what a script may rely on, and the message that goes with a failure.
 //!
-//! Invariants: one code per thing the caller does next; the table in [`HELP`] is the whole truth and
-//! stands in the README too.
+//! Invariants: one code per thing the caller does next; the table in [`HELP`] is the whole truth
+//! and stands in the README too.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -142,11 +142,11 @@ fn hint(error: &Error) -> Option<String> {
         Error::Locked { pid: 0, .. } => {
             "wait for it to end, or stop it; `sapwood read` works meanwhile".into()
         }
-        Error::Locked { pid, .. } => format!(
-            "wait for process {pid} to end, or stop it; `sapwood read` works meanwhile"
-        ),
+        Error::Locked { pid, .. } => {
+            format!("wait for process {pid} to end, or stop it; `sapwood read` works meanwhile")
+        }
         Error::Corrupt(damage) if damage.log.is_none() => {
-            "perhaps nothing is lost: `sapwood salvage` first mends what can be mended, then asks".into()
+            "perhaps nothing is lost: `sapwood salvage` mends what it can before it asks".into()
         }
         Error::NoSpace(_) => {
             "what was acked is safe; once there is space, `sapwood append --resume` goes on".into()
@@ -155,8 +155,7 @@ fn hint(error: &Error) -> Option<String> {
             "another writer took the log over: see who it is before you append again".into()
         }
         Error::Unknown { .. } | Error::Halted { .. } => {
-            "see to the disk, then run again: opening recovers, `append --resume` skips what is there"
-                .into()
+            "see to the disk, then run again: opening recovers, `append --resume` goes on".into()
         }
         Error::NoSuchLog(_) => "`sapwood logs --dir DIR` lists the logs there are".into(),
         Error::Trimmed { start } => format!("read with `--from start` or `--from {start}`"),

@@ -36,8 +36,8 @@ const LOG_VARIABLE: &str = "SAPWOOD_LOG";
 
 /// Durable, ordered logs in a directory
 ///
-/// A program appends records to named logs; an append is acknowledged when it is durable. All logs of
-/// a directory share a few files.
+/// A program appends records to named logs; an append is acknowledged when it is durable. All logs
+/// of a directory share a few files.
 #[derive(Debug, Parser)]
 #[command(name = "sapwood", version, after_help = exit::HELP, max_term_width = 100)]
 pub(crate) struct Cli {

@@ -21,9 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Write a log's records to stdout, each and a newline
 ///
-/// Reads up to the durable end, also while another process appends. A record that ends in a newline,
-/// or a log that was appended with --whole, is told apart only by --json. On damage, everything
-/// before it is written, the damage is told, and the exit code is 3.
+/// Reads up to the durable end, also while another process appends. Records that have newlines in
+/// them (append --whole) are told apart only by --json. On damage, everything before it is written,
+/// the damage is told, and the exit code is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

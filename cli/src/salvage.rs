@@ -25,9 +25,9 @@ const ROUNDS_MAX: usize = 8;
 
 /// Go on without damaged records; every later reader is told that they are lost
 ///
-/// Mends what can be mended without loss, shows what cannot, asks, and then records durably that it is
-/// given up: logs can be read past it and appended to again. The bytes themselves are left as they
-/// are; still, take a copy of the directory first.
+/// Mends what can be mended without loss, shows what cannot, asks, and then records durably that
+/// it is given up: logs can be read past it and appended to again. The bytes themselves are left as
+/// they are; still, take a copy of the directory first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,8 +1,8 @@
 //! `verify`: checks every file and reads every log, and tells what is damaged.
 //!
-//! Invariants: nothing is written; what the files say and what a reader would meet are checked apart,
-//! so that neither hides the other. Damage that someone chose to go on without is told, and is no
-//! damage any more.
+//! Invariants: nothing is written; what the files say and what a reader would meet are checked
+//! apart, so that neither hides the other. Damage that someone chose to go on without is told, and
+//! is no damage any more.
 //! Not here: the files (`verify::files`), the logs (`survey`).
 
 mod files;

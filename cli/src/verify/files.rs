@@ -1,7 +1,7 @@
 //! Checks the files of a directory, each with its checksums, against what the manifest names.
 //!
-//! Invariants: what the manifest names must be there and whole; of a segment that is not sealed only
-//! its header is judged here, as only recovery can tell a torn tail from rot.
+//! Invariants: what the manifest names must be there and whole; of a segment that is not sealed
+//! only its header is judged here, as only recovery can tell a torn tail from rot.
 //! Not here: the manifest (`verify::manifest`), the records as a reader meets them (`survey`).
 
 use std::collections::{BTreeMap, BTreeSet};
