@@ -1,9 +1,10 @@
 //! Opening a directory, step by step.
 //!
 //! The steps, and what a crash after each leaves (FORMAT.md has the tables):
-//! 1. lock → nothing; 2. create, shard 0's manifest last → a directory without it was never finished
-//!    and is made anew; 3. load the manifests; 4. recover the shards in parallel, each ended by one
-//!    snapshot; 5. remove files that the manifests do not name; 6. let shards, writers, readers in.
+//! 1. lock → nothing; 2. create, shard 0's manifest last → a directory without it was never
+//!    finished and is made anew; 3. load the manifests; 4. recover the shards in parallel, each
+//!    ended by one snapshot; 5. remove files that the manifests do not name; 6. let shards,
+//!    writers, readers in.
 //!
 //! Invariant: nothing is let in before step 4 is durable for every shard.
 //!
@@ -36,11 +37,12 @@ use crate::lsn::ShardId;
 use crate::manifest::{self, Cursor, Loaded, Manifest, State};
 use crate::metrics::ShardMetrics;
 use crate::names::{self, Name};
-use crate::recover::{Plan, Recovered, recover};
+use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
 use crate::shard::{Port, Request, Shard, ShardParts};
 use crate::view::View;
+use crate::work::Plan;
 
 /// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
 const BACKGROUND_OPS: usize = 16;
@@ -74,7 +76,8 @@ pub(crate) fn open(config: Config) -> Result<Outcome> {
     open_on(Arc::new(storage), config)
 }
 
-/// Looks before anything is touched: probing writes a file, and the directory may be someone else's.
+/// Looks before anything is touched: probing writes a file, and the directory may be someone
+/// else's.
 fn look_first(config: &Config) -> Result<()> {
     let options = OsOptions {
         backend: Backend::Blocking,
@@ -534,8 +537,8 @@ fn make_shard(
     }))
 }
 
-/// Opens for reading: exactly what the next write-open would keep, or, while another process writes,
-/// what it has made durable, and on.
+/// Opens for reading: exactly what the next write-open would keep, or, while another process
+/// writes, what it has made durable, and on.
 fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Opened> {
     let files = list(&*storage)?;
     let loaded = load_all(&*storage, &files)?;

@@ -1,8 +1,9 @@
 //! Reading a segment from front to back: a window of aligned memory that slides over the file.
 //!
-//! Invariants: memory is bounded by one batch and a few blocks, whatever the file's size; blocks are
-//! read ahead on a thread of their own where there are threads. A block that cannot be read is read
-//! again unit by unit, and what stays unreadable shows as zeros: damage, which the caller tells.
+//! Invariants: memory is bounded by one batch and a few blocks, whatever the file's size; blocks
+//! are read ahead on a thread of their own where there are threads. A block that cannot be read is
+//! read again unit by unit, and what stays unreadable shows as zeros: damage, which the caller
+//! tells.
 //!
 //! Not here: what the bytes mean (`recover`, `catchup`).
 
@@ -78,8 +79,8 @@ impl Window {
         offset >= self.base
     }
 
-    /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets must
-    /// not go back behind what was asked for before.
+    /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets
+    /// must not go back behind what was asked for before.
     pub(crate) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let want = (offset + len as u64).min(self.end);
         // `end` moves back when the file turns out to be shorter.

@@ -1,4 +1,5 @@
-//! After warm-up an append allocates nothing: neither the caller who stages and waits, nor the shard.
+//! After warm-up an append allocates nothing: neither the caller who stages and waits, nor the
+//! shard.
 //!
 //! The counter counts every thread of the process, so this file holds one test.
 
@@ -16,8 +17,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Appends of one window: less than the mebibyte of a segment after which a log's sparse index grows
-/// by an entry.
+/// Appends of one window: less than the mebibyte of a segment after which a log's sparse index
+/// grows by an entry.
 const WINDOW: usize = 100;
 const WINDOWS: usize = 20;
 

@@ -1,4 +1,5 @@
-//! Reading: from anywhere, by many, following, asynchronously, and beside another engine. Real disk.
+//! Reading: from anywhere, by many, following, asynchronously, and beside another engine. Real
+//! disk.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 

@@ -1,5 +1,7 @@
 //! The engine from outside: append, read back, close, reopen, crash, reopen.
 
+#![allow(clippy::unwrap_used)]
+
 use sapwood::{Backend, Batch, Config, Engine, From};
 
 fn config(dir: &std::path::Path) -> Config {

@@ -1,8 +1,8 @@
-//! Rot and surgery on a real directory: told, never skipped, never made worse; and what can be mended
-//! is mended. A sweep of flips covers another share of the bytes in every run (by the clock), or all
-//! of them with `SAPWOOD_FLIPS=all`.
+//! Rot and surgery on a real directory: told, never skipped, never made worse; and what can be
+//! mended is mended. A sweep of flips covers another share of the bytes in every run (by the
+//! clock), or all of them with `SAPWOOD_FLIPS=all`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
 
@@ -267,6 +267,8 @@ fn damage_in_both_copies_of_the_manifest_is_an_error_and_changes_nothing() {
     }
 }
 
+// An index that was old to the last snapshot stayed damaged for ever: the reader was told that a
+// write-open builds it again, and no open looked at it.
 #[test]
 fn a_damaged_or_missing_index_is_built_again() {
     let dir = folder();
@@ -301,6 +303,8 @@ fn a_damaged_or_missing_index_is_built_again() {
     }
 }
 
+// A segment cut in the middle took the acked records behind the cut with it, and all that told of
+// them: the log simply ended there.
 #[test]
 fn missing_swapped_and_foreign_files_are_told_with_their_names() {
     let dir = folder();
@@ -346,6 +350,7 @@ fn missing_swapped_and_foreign_files_are_told_with_their_names() {
     assert_eq!(fs::read(work.join("notes.txt")).unwrap(), b"mine");
 }
 
+// A foreign directory was refused, but only after a probe file had been written into it.
 #[test]
 fn a_directory_of_others_is_refused_and_left_alone() {
     let dir = folder();

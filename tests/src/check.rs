@@ -7,8 +7,8 @@ use sapwood::{Engine, From, Log, Lsn, Reader};
 use crate::ensure;
 use crate::model::{LogTruth, Model, Staged, Verdict};
 
-/// Reads from `reader`, whose next LSN is `from`, up to `limit` records, and compares each with what
-/// was staged. Returns where it stopped.
+/// Reads from `reader`, whose next LSN is `from`, up to `limit` records, and compares each with
+/// what was staged. Returns where it stopped.
 ///
 /// # Errors
 /// When a record is not what was staged there, or the engine reports an error.
@@ -48,8 +48,8 @@ pub fn read_all(log: &Log, truth: &LogTruth) -> Verdict<u64> {
     read_on(&mut reader, truth, 0, u64::MAX / 2)
 }
 
-/// How many records each log of an engine that was just opened has, each checked; the logs are those
-/// of the model, give or take those whose creation was under way.
+/// How many records each log of an engine that was just opened has, each checked; the logs are
+/// those of the model, give or take those whose creation was under way.
 ///
 /// # Errors
 /// When the engine has another set of logs, or a log another content.

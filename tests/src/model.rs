@@ -1,7 +1,8 @@
 //! The truth about the logs of a simulated life: what was staged, what was acked, what was shown.
 //!
 //! Invariants that the model itself checks: a staged record takes the next LSN of its log; its
-//! (epoch, LSN) has never named another record; acks and what readers saw lie below what was staged.
+//! (epoch, LSN) has never named another record; acks and what readers saw lie below what was
+//! staged.
 //!
 //! Not here: running the engine (`world`), comparing it with the model (`check`).
 

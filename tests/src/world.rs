@@ -1,5 +1,5 @@
-//! A life of a directory on the simulated disk: sessions of an engine on one thread, each ended by a
-//! close, a drop or a power cut, each begun by a recovery that may itself be cut, several times.
+//! A life of a directory on the simulated disk: sessions of an engine on one thread, each ended by
+//! a close, a drop or a power cut, each begun by a recovery that may itself be cut, several times.
 //!
 //! Invariants: everything is decided by the seed, so that a life can be lived again; what an engine
 //! says after its power has failed counts for nothing.
