@@ -36,6 +36,9 @@ pub struct FiguresArgs {
     /// Only the cells whose name begins so (may be given more than once)
     #[arg(long, value_name = "CELL")]
     pub only: Vec<String>,
+    /// Only the rows whose name begins so (may be given more than once); claims want their rivals
+    #[arg(long, value_name = "ROW")]
+    pub row: Vec<String>,
     /// How writes become durable, raw ones and the engine's; what the engine probes if not given
     #[arg(long, value_enum)]
     pub method: Option<Method>,
@@ -116,7 +119,11 @@ fn run_plan(args: &FiguresArgs, method: Method, plan: Plan) -> Result<CellResult
     };
     let mut failures = Vec::new();
     let mut running = Vec::new();
+    let wanted = |name: &str| args.row.iter().any(|row| name.starts_with(row.as_str()));
     for mut subject in plan.subjects {
+        if !args.row.is_empty() && !wanted(subject.name()) {
+            continue;
+        }
         match subject.prepare(&cell) {
             Ok(()) => running.push((subject, Vec::new())),
             Err(error) => failures.push((subject.name().to_owned(), format!("{error:#}"))),
