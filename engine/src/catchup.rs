@@ -180,9 +180,8 @@ impl Cursor {
 
     /// `next..=last` cannot be read. If someone chose to go on without, that is told once and passed.
     fn damaged(&mut self, last: Lsn, offset: u64, reason: String) -> Error {
-        let known = self.source.view.lock().log(self.log).and_then(|log| {
-            log.damage_at(self.next).cloned()
-        });
+        let known =
+            self.source.view.lock().log(self.log).and_then(|log| log.damage_at(self.next).cloned());
         if let Some(facts) = known {
             return self.known_damage(&facts);
         }
@@ -226,7 +225,8 @@ impl Cursor {
                 }
                 if self.next == log.next {
                     // What may follow here is damaged, and nobody knows how much of it there is.
-                    let open_end = log.damage_at(self.next).filter(|d| d.last_lsn.is_none()).copied();
+                    let open_end =
+                        log.damage_at(self.next).filter(|d| d.last_lsn.is_none()).copied();
                     let Some(facts) = open_end else { return Ok(Step::End) };
                     drop(view);
                     return Err(self.known_damage(&facts));
@@ -266,9 +266,9 @@ impl Cursor {
     /// Looks up where `next` is.
     fn place(&mut self) -> Result<()> {
         if self.placed_for == Some(self.next) && self.spot.is_some() {
-            let reason = self.stranger().unwrap_or_else(|| {
-                "its segment does not hold it where its index says".to_owned()
-            });
+            let reason = self
+                .stranger()
+                .unwrap_or_else(|| "its segment does not hold it where its index says".to_owned());
             let last = self.last_in_segment().unwrap_or(self.next);
             return Err(self.damaged(last, 0, reason));
         }
@@ -340,8 +340,7 @@ impl Cursor {
                 })));
             };
             if link.first_lsn <= self.next {
-                let posting =
-                    self.source.indexes.posting(which, &entry, |p| p.lsn <= self.next)?;
+                let posting = self.source.indexes.posting(which, &entry, |p| p.lsn <= self.next)?;
                 let offset = posting.map_or(entry.first_offset, |posting| posting.offset);
                 return Ok((link.segment, offset));
             }
@@ -358,12 +357,8 @@ impl Cursor {
         self.items.clear();
         self.taken = 0;
         let Some(spot) = &self.spot else { return Ok(false) };
-        let from_memory = self
-            .source
-            .intake
-            .as_ref()
-            .zip(spot.seq)
-            .and_then(|(intake, seq)| intake.pin(seq));
+        let from_memory =
+            self.source.intake.as_ref().zip(spot.seq).and_then(|(intake, seq)| intake.pin(seq));
         self.batch.clear();
         match from_memory {
             Some(pinned) => self.batch.extend_from_slice(&pinned),

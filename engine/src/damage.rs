@@ -20,14 +20,8 @@ use crate::format::{BATCH_HEADER_BYTES, BatchView, Run, RunTable};
 use crate::io::Mode;
 use crate::io::buf::AlignedBuf;
 use crate::lsn::{LogId, Lsn, SegmentId};
-use crate::recover::{Found, Work, open_segment};
-
-const BODY: u16 = 1;
-const RECORDS: u16 = 2;
-const BATCH: u16 = 3;
-const GAP: u16 = 4;
-const TAIL: u16 = 5;
-const MET: u16 = 6;
+use crate::stream::open_segment;
+use crate::work::{BATCH, BODY, Found, GAP, MET, RECORDS, TAIL, Work};
 
 /// What recovery has to say about a shard.
 #[derive(Default)]
@@ -147,7 +141,7 @@ fn missing(work: &mut Work<'_>, next: Option<&Found>) -> Result<()> {
     for (segment, runs, seq, offset) in tables_between(work, next)? {
         if (work.expected..until).contains(&seq) && named.insert(seq) {
             for run in runs {
-                note_gap(work, segment, offset, &run, BATCH);
+                work.note_gap(segment, offset, &run, BATCH);
                 work.damaged(run.log, run.first_lsn, run.last_lsn(), segment, offset, BATCH);
                 if let Some(log) = work.view.log_mut(run.log) {
                     log.next = log.next.max(run.last_lsn().next());
@@ -197,26 +191,6 @@ fn tables_between(work: &Work<'_>, next: Option<&Found>) -> Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// Runs that begin later than their log ended: what lies between is gone.
-pub(crate) fn note_gaps(work: &mut Work<'_>, found: &Found, runs: &[Run]) {
-    for run in runs {
-        note_gap(work, found.segment, found.offset, run, GAP);
-    }
-}
-
-fn note_gap(work: &mut Work<'_>, segment: SegmentId, offset: u64, run: &Run, why: u16) {
-    if work.unnamed_gap {
-        work.seen_since_gap.insert(run.log);
-    }
-    let Some(log) = work.view.log_mut(run.log) else { return };
-    if run.first_lsn <= log.next {
-        return;
-    }
-    let (first, last) = (log.next, Lsn(run.first_lsn.0 - 1));
-    log.next = run.first_lsn;
-    work.damaged(run.log, first, last, segment, offset, why);
-}
-
 /// After a gap that nothing names, a log without a later run may have lost its tail.
 fn suspect_tails(work: &mut Work<'_>) {
     if !work.unnamed_gap {
@@ -264,30 +238,5 @@ pub(crate) fn into_view(work: &mut Work<'_>) {
         if let Some(last) = facts.last_lsn {
             log.next = log.next.max(last.next());
         }
-    }
-}
-
-impl Work<'_> {
-    /// Notes damage; neighbours with the same reason become one range.
-    fn damaged(&mut self, log: LogId, first: Lsn, last: Lsn, segment: SegmentId, offset: u64, why: u16) {
-        if let Some(before) = self.damages.last_mut()
-            && before.log == Some(log)
-            && before.reason == why
-            && before.segment == segment
-            && before.last_lsn.is_some_and(|l| l.next() == first)
-        {
-            before.last_lsn = Some(last);
-            return;
-        }
-        self.damages.push(DamageFacts {
-            log: Some(log),
-            first_lsn: first,
-            last_lsn: Some(last),
-            segment,
-            offset,
-            bytes: 0,
-            reason: why,
-            lost: false,
-        });
     }
 }

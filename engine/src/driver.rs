@@ -117,7 +117,10 @@ fn here(intake: &Arc<Intake>) -> Option<Rc<RefCell<Shard>>> {
 }
 
 /// On the driving thread: turns the shard until `look` gives something. Elsewhere `None`.
-pub(crate) fn drive_until<T>(intake: &Arc<Intake>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn drive_until<T>(
+    intake: &Arc<Intake>,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let shard = here(intake)?;
     // Called from within a turn (a waker that waits): there is nobody left to drive.
     let mut shard = shard.try_borrow_mut().ok()?;

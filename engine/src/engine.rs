@@ -25,10 +25,10 @@ use crate::log::Log;
 use crate::lsn::{Epoch, Lsn, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::open;
-use crate::recover::ShardReport;
 use crate::reply::Reply;
 use crate::shard::{Port, Request};
 use crate::view::LogView;
+use crate::work::ShardReport;
 
 /// Edits in one request: a creation of many logs is sent in parts.
 const EDITS_PER_REQUEST: usize = 1024;

@@ -26,8 +26,9 @@ use crate::io::{File, Mode, Storage};
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Loaded, SegmentFacts, State};
 use crate::names;
-use crate::recover::{self, Plan};
+use crate::recover;
 use crate::view::{Durable, LogView, SegmentView, View};
+use crate::work::Plan;
 
 /// How often a follower looks while something comes, and when nothing does.
 const POLL_MIN: Duration = Duration::from_millis(1);
@@ -240,9 +241,11 @@ impl Stream {
         self.claim = self.claim.max(header.durable);
         let (bytes, seq, time_us) = (padded as u64, header.seq, header.time_us);
         self.held.push_back(Held { segment: id, offset, bytes, seq, time_us, runs });
-        self.view.lock().segments.entry(id).or_insert_with(|| {
-            SegmentView::unsealed(facts.file, facts.nonce)
-        });
+        self.view
+            .lock()
+            .segments
+            .entry(id)
+            .or_insert_with(|| SegmentView::unsealed(facts.file, facts.nonce));
         (self.segment, self.offset) = (id, offset + bytes);
         (self.expected, self.prev_crc) = (seq + 1, crc);
         Ok(true)

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::index::{EntryBlock, Fence, INDEX_BLOCK_BYTES, IndexEntry, IndexHeader, Posting};
+use crate::format::index::{
+    EntryBlock, Fence, INDEX_BLOCK_BYTES, IndexEntry, IndexHeader, Posting,
+};
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
@@ -53,7 +55,8 @@ impl Indexes {
         let Some(block) = fence.find_block(log) else { return Ok(None) };
         let at = head.header.block_offset(block);
         let bytes = self.read(which, &file, at, INDEX_BLOCK_BYTES)?;
-        let block = EntryBlock::decode_at(&bytes, which.segment, block).map_err(|f| bad(which, &f))?;
+        let block =
+            EntryBlock::decode_at(&bytes, which.segment, block).map_err(|f| bad(which, &f))?;
         Ok(block.find(log))
     }
 

@@ -22,10 +22,10 @@ use crate::index::Indexes;
 use crate::io::{LockGuard, Storage};
 use crate::lsn::{Epoch, LogId, Lsn, ShardId};
 use crate::reads::Reads;
-use crate::recover::ShardReport;
 use crate::reply::Reply;
 use crate::shard::{Port, Request};
 use crate::view::View;
+use crate::work::ShardReport;
 
 /// See the module.
 pub(crate) struct Inner {

@@ -277,7 +277,9 @@ impl Intake {
         if log.epoch != epoch {
             return Err(Error::Fenced { epoch: log.epoch });
         }
-        if self.log_bytes_max != 0 && log.unacked + bytes as u64 > self.log_bytes_max.max(bytes as u64) {
+        if self.log_bytes_max != 0
+            && log.unacked + bytes as u64 > self.log_bytes_max.max(bytes as u64)
+        {
             return Err(Error::Busy);
         }
         let slot = loop {
@@ -396,7 +398,11 @@ impl Intake {
     }
 
     /// Sleeps until batch `seq` has ended, or `limit` is over (then `None`).
-    pub(crate) fn sleep(&self, seq: u64, limit: Option<Duration>) -> Option<Result<(), Arc<Cause>>> {
+    pub(crate) fn sleep(
+        &self,
+        seq: u64,
+        limit: Option<Duration>,
+    ) -> Option<Result<(), Arc<Cause>>> {
         self.word(seq).sleep(&*self.clock, limit, || self.outcome(seq))
     }
 

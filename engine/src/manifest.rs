@@ -364,7 +364,8 @@ pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<
         Err(e) => return Err(Error::io(doing(), e)),
     };
     let mut out = Vec::with_capacity(len as usize);
-    let mut buf = AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
+    let mut buf =
+        AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
     while (out.len() as u64) < len {
         let want = buf.len();
         let got = storage
@@ -493,15 +494,27 @@ struct Flight {
 
 enum Step {
     /// The other slot is being prewritten up to here; then the snapshot follows.
-    Grow { to: u64 },
+    Grow {
+        to: u64,
+    },
     /// The grown slot is being synced.
-    GrowSync { to: u64 },
-    Frame { edits: Vec<Edit>, next: Cursor },
+    GrowSync {
+        to: u64,
+    },
+    Frame {
+        edits: Vec<Edit>,
+        next: Cursor,
+    },
 }
 
 impl Manifest {
     /// Takes over from recovery.
-    pub(crate) fn new(storage: &dyn Storage, shard: ShardId, state: State, cursor: Cursor) -> Result<Self> {
+    pub(crate) fn new(
+        storage: &dyn Storage,
+        shard: ShardId,
+        state: State,
+        cursor: Cursor,
+    ) -> Result<Self> {
         let mut lengths = [0u64; names::MANIFEST_SLOTS];
         let mut open = |copy: usize, slot: usize| -> Result<File> {
             let name = names::manifest(shard, copy, slot);
@@ -520,8 +533,7 @@ impl Manifest {
             lengths[slot] = if copy == 0 { len } else { lengths[slot].min(len) };
             Ok(file)
         };
-        let files =
-            [[open(0, 0)?, open(0, 1)?], [open(1, 0)?, open(1, 1)?]];
+        let files = [[open(0, 0)?, open(0, 1)?], [open(1, 0)?, open(1, 1)?]];
         storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
         Ok(Self {
             shard,
@@ -693,7 +705,11 @@ mod tests {
         let shard = ShardId(3);
         for counter in 0..5 {
             let id = LogId::new(shard, counter);
-            state.apply(&Edit::Log(LogFacts { id, name: format!("log-{counter}"), ..Default::default() }));
+            state.apply(&Edit::Log(LogFacts {
+                id,
+                name: format!("log-{counter}"),
+                ..Default::default()
+            }));
             let (epoch, first_lsn) = (Epoch(counter as u32 + 1), Lsn(counter * 10));
             state.apply(&Edit::Epoch { log: id, epoch, first_lsn });
         }
@@ -706,8 +722,14 @@ mod tests {
             let segment = SegmentId(n);
             state.apply(&Edit::Spare { segment, file: n + 10, nonce: n, bytes: 1 << 20, term: 1 });
         }
-        state.apply(&SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)));
-        state.apply(&Edit::Damage(DamageFacts { log: Some(id), first_lsn: Lsn(8), ..Default::default() }));
+        state.apply(
+            &SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)),
+        );
+        state.apply(&Edit::Damage(DamageFacts {
+            log: Some(id),
+            first_lsn: Lsn(8),
+            ..Default::default()
+        }));
         state.apply(&Edit::Term { term: 4, cut_seq: 9, cut_crc: 77 });
         state.apply(&Edit::Checkpoint { seq: 9 });
         state

@@ -99,7 +99,8 @@ mod tests {
         assert_eq!(parse(&hint(shard)), Name::Hint { shard });
         let (copy, slot) = (1, 0);
         assert_eq!(parse(&manifest(shard, copy, slot)), Name::Manifest { shard, copy, slot });
-        for foreign in ["segment-7-12", "segment-007-x", "manifest-007-c0", "readme", "", "hint-1"] {
+        for foreign in ["segment-7-12", "segment-007-x", "manifest-007-c0", "readme", "", "hint-1"]
+        {
             assert_eq!(parse(foreign), Name::Foreign, "{foreign}");
         }
     }

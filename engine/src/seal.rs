@@ -202,7 +202,9 @@ impl Sealer {
             return self.step(disk, manifest, view, token, now);
         };
         let op = match &step {
-            Step::Creating { .. } => Op::Create { name: names::index(view.shard, job.active.number) },
+            Step::Creating { .. } => {
+                Op::Create { name: names::index(view.shard, job.active.number) }
+            }
             Step::Writing { .. } => {
                 self.work = Some((job, step));
                 return Ok(false);
@@ -236,8 +238,7 @@ impl Sealer {
     fn begin(&mut self, manifest: &Manifest, view: &View) {
         let ready = self.queue.front().is_some_and(|job| job.last_seq <= view.durable());
         let Some(job) = ready.then(|| self.queue.pop_front()).flatten() else { return };
-        let built =
-            build(&view.lock(), &manifest.state, view.shard, job.active.id, job.last_crc);
+        let built = build(&view.lock(), &manifest.state, view.shard, job.active.id, job.last_crc);
         self.work = built.map(|built| (job, Step::Creating { built }));
     }
 

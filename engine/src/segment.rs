@@ -223,7 +223,13 @@ impl Segments {
     }
 
     /// An operation of the preparation has ended.
-    pub(crate) fn complete(&mut self, disk: &mut dyn Disk, manifest: &mut Manifest, done: Done, now: u64) {
+    pub(crate) fn complete(
+        &mut self,
+        disk: &mut dyn Disk,
+        manifest: &mut Manifest,
+        done: Done,
+        now: u64,
+    ) {
         if let Some(IoBuf::Owned(mut buf)) = done.buf {
             buf[..SEGMENT_HEADER_BYTES].fill(0);
             self.zeros = Some(buf);
@@ -250,7 +256,11 @@ impl Segments {
             },
             Step::Writing { file, at } => {
                 let at = at + FILL_BYTES as u64;
-                if at < self.facts.segment_bytes { Step::Writing { file, at } } else { Step::Syncing { file } }
+                if at < self.facts.segment_bytes {
+                    Step::Writing { file, at }
+                } else {
+                    Step::Syncing { file }
+                }
             }
             Step::Syncing { file } => Step::SyncingDir { file },
             Step::SyncingDir { file } => {

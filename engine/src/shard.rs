@@ -465,10 +465,7 @@ impl Shard {
         let random = || self.storage.random_u64();
         let mut result = Ok(());
         if self.closing == Closing::No || needed {
-            result = self
-                .segments
-                .step(disk, manifest, TOKEN_FILL, now, pace, random)
-                .map(|_| ());
+            result = self.segments.step(disk, manifest, TOKEN_FILL, now, pace, random).map(|_| ());
         }
         let disk = &mut *self.disk;
         let sealed = self.sealer.step(disk, &mut self.manifest, &self.port.view, TOKEN_SEAL, now);

@@ -53,9 +53,8 @@ impl LogView {
 
     /// The damage that covers `lsn`, if any.
     pub(crate) fn damage_at(&self, lsn: Lsn) -> Option<&DamageFacts> {
-        let covers = |d: &&DamageFacts| {
-            d.first_lsn <= lsn && d.last_lsn.is_none_or(|last| lsn <= last)
-        };
+        let covers =
+            |d: &&DamageFacts| d.first_lsn <= lsn && d.last_lsn.is_none_or(|last| lsn <= last);
         self.damages.iter().find(covers)
     }
 }

@@ -53,7 +53,12 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(port: Arc<Port>, id: LogId, first: Position, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        port: Arc<Port>,
+        id: LogId,
+        first: Position,
+        record_bytes_max: usize,
+    ) -> Self {
         let epoch = first.epoch;
         Self { core: Arc::new(Core { port, id, epoch, first, record_bytes_max }) }
     }
@@ -183,11 +188,9 @@ impl Ticket {
     fn resolve(&self, outcome: Result<(), Arc<Cause>>) -> Result<Ack> {
         let position = self.position();
         match outcome {
-            Ok(()) => Ok(Ack {
-                position,
-                records: self.records,
-                timestamp_us: self.staged.time_us,
-            }),
+            Ok(()) => {
+                Ok(Ack { position, records: self.records, timestamp_us: self.staged.time_us })
+            }
             Err(cause) => Err(Error::Unknown { position, cause }),
         }
     }

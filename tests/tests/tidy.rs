@@ -48,7 +48,10 @@ const LAYERS: &[&[&str]] = &[
     &["segment"],
     &["commit", "seal"],
     &["shard"],
-    &["damage", "driver", "recover"],
+    &["driver", "work"],
+    &["stream"],
+    &["damage", "reindex"],
+    &["recover"],
     &["catchup", "writer"],
     &["reader", "inner"],
     &["follow", "log"],
@@ -57,7 +60,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.
-const TOGETHER: &[&[&str]] = &[&["damage", "recover"]];
+const TOGETHER: &[&[&str]] = &[];
 
 /// Folders that are built or fetched, not written.
 const NOT_OURS: &[&str] = &["target", ".git", "corpus", "artifacts", "sapwood-bench", "seeds"];

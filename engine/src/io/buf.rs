@@ -365,7 +365,12 @@ impl<'a, T> StageGuard<'a, T> {
     ///
     /// # Errors
     /// [`NoRoom`] says what the caller has to do.
-    pub fn reserve(&mut self, front: usize, len: usize, trailer: usize) -> Result<Slot<'a>, NoRoom> {
+    pub fn reserve(
+        &mut self,
+        front: usize,
+        len: usize,
+        trailer: usize,
+    ) -> Result<Slot<'a>, NoRoom> {
         if !self.fits_batch(front, len, trailer) {
             return Err(NoRoom::TooLarge);
         }

@@ -1,0 +1,186 @@
+//! Indexes that recovery reads, and those it makes: of predecessors, and again of damaged ones.
+//!
+//! Invariants: an index is derived; whatever happens to its file, the segment tells the same. Logs are
+//! brought up to the segments that were sealed after the manifest's snapshot.
+//!
+//! Not here: what an index is built from (`seal`), its bytes (`format::index`).
+
+use crate::error::{Error, Result};
+use crate::format::index::IndexData;
+use crate::format::manifest::Link;
+use crate::format::{BatchHeader, BatchView, Run, UNIT_MIN};
+use crate::io::Mode;
+use crate::io::buf::AlignedBuf;
+use crate::lsn::{LogId, SegmentId};
+use crate::manifest::{self, SealedFacts, SegmentFacts};
+use crate::names;
+use crate::scan::Window;
+use crate::seal;
+use crate::stream::open_segment;
+use crate::view::{Durable, SegmentView, ViewState};
+use crate::work::{Plan, Work};
+
+/// Bytes of old indexes that are read whole when a directory is opened for writing, newest segments
+/// first; of the others only the length is looked at, so that opening stays short.
+const INDEX_SUM_BYTES_MAX: u64 = 4 << 20;
+
+/// Brings tails and chains up to the segments that were sealed after the snapshot.
+pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
+    let sealed: Vec<_> = work
+        .state
+        .segments
+        .iter()
+        .filter_map(|(id, facts)| Some((*id, *facts, facts.sealed?)))
+        .collect();
+    let mut budget = INDEX_SUM_BYTES_MAX;
+    if work.plan.write {
+        let old = |id: SegmentId, sealed: &SealedFacts| {
+            sealed.last_seq <= work.state.checkpoint && id <= work.state.chained
+        };
+        let old: Vec<_> = sealed.iter().rev().filter(|(id, _, s)| old(*id, s)).copied().collect();
+        for (id, facts, sealed) in old {
+            if !index_is_there(work.plan, &facts, &sealed, &mut budget) {
+                rebuild_old(work, id, facts)?;
+            }
+        }
+    }
+    for (id, facts, sealed) in sealed {
+        if sealed.last_seq <= work.state.checkpoint && id <= work.state.chained {
+            continue;
+        }
+        let name = names::index(work.plan.shard, facts.file);
+        let bytes = manifest::read_file(&**work.plan.storage, &name).unwrap_or_else(|error| {
+            work.report.repaired.push(format!("{name}: {error}"));
+            None
+        });
+        let good = bytes.filter(|b| crc32c::crc32c(b) == sealed.index_crc);
+        match good.as_deref().map(IndexData::decode) {
+            Some(Ok(data)) if data.segment == id => seal::adopt(&mut work.view, &data),
+            _ => rebuild_sealed(work, id, facts)?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether an old index is as the manifest says: its sum where that is cheap, else its length.
+fn index_is_there(
+    plan: &Plan<'_>,
+    facts: &SegmentFacts,
+    sealed: &SealedFacts,
+    budget: &mut u64,
+) -> bool {
+    let name = names::index(plan.shard, facts.file);
+    if sealed.index_bytes > *budget {
+        let opened = plan.storage.open(&name, Mode::Read);
+        return opened.is_ok_and(|(_, len)| len == sealed.index_bytes);
+    }
+    *budget -= sealed.index_bytes;
+    let bytes = manifest::read_file(&**plan.storage, &name);
+    matches!(bytes, Ok(Some(bytes)) if crc32c::crc32c(&bytes) == sealed.index_crc)
+}
+
+/// An index is derived: when it is damaged or missing, the segment tells the same.
+fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
+    let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
+    if let Ok(data) = IndexData::decode(&built.index) {
+        seal::adopt(&mut work.view, &data);
+    }
+    if work.plan.write {
+        write_index(work.plan, facts.file, &built.index)?;
+        work.state.apply(&built.edit);
+    }
+    Ok(())
+}
+
+/// As [`rebuild_sealed`], for a segment that the chains passed long ago: its entries lead back to the
+/// nearest older segment that holds the log. Older indexes are whole by now: oldest come first.
+fn rebuild_old(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
+    let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
+    let Ok(mut data) = IndexData::decode(&built.index) else { return Ok(()) };
+    for entry in &mut data.entries {
+        (entry.ordinal, entry.prev, entry.jump) = (1, None, None);
+    }
+    let mut open: Vec<usize> = (0..data.entries.len()).collect();
+    for (older, theirs) in work.state.segments.range(..id).rev() {
+        if open.is_empty() {
+            break;
+        }
+        let name = names::index(work.plan.shard, theirs.file);
+        let Ok(Some(bytes)) = manifest::read_file(&**work.plan.storage, &name) else { continue };
+        let Ok(theirs) = IndexData::decode(&bytes) else { continue };
+        open.retain(|at| {
+            let entry = &mut data.entries[*at];
+            let Ok(found) = theirs.entries.binary_search_by_key(&entry.log, |e| e.log) else {
+                return true;
+            };
+            let (ordinal, first_lsn) =
+                (theirs.entries[found].ordinal, theirs.entries[found].first_lsn);
+            entry.prev = Some(Link { segment: *older, ordinal, first_lsn });
+            entry.ordinal = ordinal + 1;
+            false
+        });
+    }
+    let index = data.encode();
+    write_index(work.plan, facts.file, &index)?;
+    if let Some(sealed) = facts.sealed {
+        let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
+        work.state.apply(&SealedFacts { index_bytes, index_crc, ..sealed }.edit(id));
+    }
+    Ok(())
+}
+
+/// Builds the index of a sealed segment from its batches.
+fn build_again(
+    work: &mut Work<'_>,
+    id: SegmentId,
+    facts: SegmentFacts,
+) -> Result<Option<seal::Built>> {
+    work.report.repaired.push(format!("index of segment {id}, rebuilt from the segment"));
+    let Some(sealed) = facts.sealed else { return Ok(None) };
+    let mut blank = ViewState::default();
+    for (counter, log) in work.view.logs() {
+        blank.put_log(LogId::new(work.plan.shard, counter), log.clone());
+    }
+    blank.segments.insert(id, SegmentView::unsealed(facts.file, facts.nonce));
+    let file = open_segment(work.plan, &facts, Mode::Read)?;
+    let show = work.state.facts.batch_bytes_max as usize;
+    let mut window = Window::open(work.plan.storage, &file, 0, sealed.end_offset, show)?;
+    let unit = work.state.facts.unit as usize;
+    let mut offset = unit as u64;
+    while offset < sealed.end_offset {
+        let bytes = window.at(offset, UNIT_MIN)?;
+        let step = match BatchHeader::decode(bytes, facts.nonce) {
+            Ok((header, _)) => header.padded_bytes(unit),
+            Err(_) => unit,
+        };
+        let bytes = window.at(offset, step)?;
+        if let Ok(batch) = BatchView::parse(bytes, facts.nonce) {
+            let runs: Vec<Run> = batch.runs.iter().collect();
+            let (seq, time_us) = (batch.header.seq, batch.header.time_us);
+            let bytes = step as u64;
+            blank.add(&Durable { segment: id, offset, bytes, seq, time_us, runs: &runs });
+        }
+        offset += step as u64;
+    }
+    if let Some(seen) = blank.segments.get_mut(&id) {
+        seen.end = sealed.end_offset;
+        (seen.first_seq, seen.last_seq) = (sealed.first_seq, sealed.last_seq);
+    }
+    Ok(seal::build(&blank, &work.state, work.plan.shard, id, sealed.last_crc))
+}
+
+pub(crate) fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {
+    let name = names::index(plan.shard, number);
+    let doing = |e| Error::io(format!("writing {name}"), e);
+    let storage = &**plan.storage;
+    match storage.remove(&name) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(doing(e)),
+        _ => {}
+    }
+    let file = storage.create(&name).map_err(doing)?;
+    let mut buf = AlignedBuf::zeroed(bytes.len()).map_err(doing)?;
+    buf[..bytes.len()].copy_from_slice(bytes);
+    storage.write_at(&file, 0, &buf, bytes.len(), false).map_err(doing)?;
+    storage.sync(&file).map_err(doing)?;
+    storage.sync_dir().map_err(doing)
+}

@@ -1,0 +1,219 @@
+//! The work of a recovery: what is known so far of one shard, and the judgements still open.
+//!
+//! Invariants: `expected` is the sequence after the last batch that is settled; everything accepted is
+//! in `view`, in batch sequence; LSNs that are missed on the way are noted as damage at once.
+//!
+//! Not here: finding batches (`stream`), judging them (`damage`), making it true (`recover`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::config::Recovery;
+use crate::format::Run;
+use crate::format::manifest::DamageFacts;
+use crate::io::Storage;
+use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
+use crate::manifest::{Cursor, SegmentFacts, State};
+use crate::view::{Durable, LogView, SegmentView, ViewState};
+
+/// Why a range is damaged, as the manifest keeps it.
+pub(crate) const BODY: u16 = 1;
+pub(crate) const RECORDS: u16 = 2;
+pub(crate) const BATCH: u16 = 3;
+pub(crate) const GAP: u16 = 4;
+pub(crate) const TAIL: u16 = 5;
+pub(crate) const MET: u16 = 6;
+
+/// Found a batch: where it stands and whether it is whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub segment: SegmentId,
+    pub offset: u64,
+    pub bytes: u64,
+    pub seq: u64,
+    pub crc: u32,
+    pub prev_crc: u32,
+    pub whole: bool,
+}
+
+/// What recovery found in a shard.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// The last directory use ended with a clean close.
+    pub clean: bool,
+    /// Bytes of segments that were scanned.
+    pub scanned_bytes: u64,
+    /// Batches found in unsealed segments and kept.
+    pub batches: u64,
+    /// Batches of the torn tail: in flight at the crash, acked to nobody, dropped.
+    pub dropped: u64,
+    /// Damage found now or known before, as text.
+    pub damages: Vec<String>,
+    /// Damage in one copy of the manifest that the other copy mended.
+    pub repaired: Vec<String>,
+}
+
+/// How a recovery goes about it.
+pub(crate) struct Plan<'a> {
+    pub storage: &'a Arc<dyn Storage>,
+    pub shard: ShardId,
+    pub mode: Recovery,
+    /// Make it true on disk; else only look.
+    pub write: bool,
+    /// Bytes scanned so far, for who watches.
+    pub progress: &'a AtomicU64,
+}
+
+/// Everything that is being worked out.
+pub(crate) struct Work<'a> {
+    pub plan: &'a Plan<'a>,
+    pub state: State,
+    pub view: ViewState,
+    pub expected: u64,
+    pub prev_crc: u32,
+    /// The highest durable sequence that anything claims.
+    pub claim: u64,
+    /// Everything valid from the first trouble on, in the order of the stream.
+    pub beyond: Vec<Found>,
+    pub troubled: bool,
+    /// Unsealed segments in which any valid header of their life was seen.
+    pub touched: Vec<SegmentId>,
+    /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten, stale.
+    pub dirty: HashSet<SegmentId>,
+    /// CRC of the last header accepted, per segment.
+    pub last_crcs: BTreeMap<SegmentId, u32>,
+    pub damages: Vec<DamageFacts>,
+    /// Index files that found no room on the disk, by number: written once there is some. A crash
+    /// before that leaves an index missing, which is built again.
+    pub owed: Vec<(u64, Vec<u8>)>,
+    /// Durable batches are missing that no run table names; logs with a later run are accounted for.
+    pub unnamed_gap: bool,
+    pub seen_since_gap: HashSet<LogId>,
+    pub manifest_seq: u64,
+    pub report: ShardReport,
+}
+
+impl<'a> Work<'a> {
+    /// Begins with what the manifest says.
+    pub(crate) fn begin(
+        plan: &'a Plan<'a>,
+        state: State,
+        cursor: Cursor,
+        durable: u64,
+        repaired: Vec<String>,
+    ) -> Self {
+        let mut view = ViewState::default();
+        for (id, facts) in &state.logs {
+            let mut log = LogView::new(facts.start, facts.tail);
+            log.epoch = facts.tail_epoch;
+            log.last_time_us = facts.tail_time_us;
+            log.chain.clone_from(&facts.chain);
+            view.put_log(*id, log);
+        }
+        let (mut last_seq, mut last_crc) = (state.cut_seq, state.cut_crc);
+        for (id, facts) in &state.segments {
+            let mut seen = SegmentView::unsealed(facts.file, facts.nonce);
+            if let Some(sealed) = facts.sealed {
+                seen.live = None;
+                seen.end = sealed.end_offset;
+                (seen.first_seq, seen.last_seq) = (sealed.first_seq, sealed.last_seq);
+                if sealed.last_seq >= last_seq {
+                    (last_seq, last_crc) = (sealed.last_seq, sealed.last_crc);
+                }
+            }
+            view.segments.insert(*id, seen);
+        }
+        view.durable = last_seq;
+        let report = ShardReport { repaired, ..ShardReport::default() };
+        Self {
+            plan,
+            view,
+            expected: last_seq + 1,
+            prev_crc: last_crc,
+            claim: durable.max(state.closed.unwrap_or(0)),
+            beyond: Vec::new(),
+            troubled: false,
+            touched: Vec::new(),
+            dirty: HashSet::new(),
+            last_crcs: BTreeMap::new(),
+            damages: Vec::new(),
+            owed: Vec::new(),
+            unnamed_gap: false,
+            seen_since_gap: HashSet::new(),
+            manifest_seq: cursor.seq,
+            report,
+            state,
+        }
+    }
+
+    /// Segments that are not sealed, by id.
+    pub(crate) fn unsealed(&self) -> Vec<(SegmentId, SegmentFacts)> {
+        let open = self.state.segments.iter().filter(|(_, facts)| facts.sealed.is_none());
+        open.map(|(id, facts)| (*id, *facts)).collect()
+    }
+
+    /// Takes a whole batch into the view.
+    pub(crate) fn accept(&mut self, found: &Found, time_us: u64, runs: &[Run]) {
+        for run in runs {
+            self.note_gap(found.segment, found.offset, run, GAP);
+        }
+        self.view.add(&Durable {
+            segment: found.segment,
+            offset: found.offset,
+            bytes: found.bytes,
+            seq: found.seq,
+            time_us,
+            runs,
+        });
+        self.expected = found.seq + 1;
+        self.prev_crc = found.crc;
+        self.last_crcs.insert(found.segment, found.crc);
+        self.report.batches += 1;
+    }
+
+    /// A run that begins later than its log ended: what lies between is gone.
+    pub(crate) fn note_gap(&mut self, segment: SegmentId, offset: u64, run: &Run, why: u16) {
+        if self.unnamed_gap {
+            self.seen_since_gap.insert(run.log);
+        }
+        let Some(log) = self.view.log_mut(run.log) else { return };
+        if run.first_lsn <= log.next {
+            return;
+        }
+        let (first, last) = (log.next, Lsn(run.first_lsn.0 - 1));
+        log.next = run.first_lsn;
+        self.damaged(run.log, first, last, segment, offset, why);
+    }
+
+    /// Notes damage; neighbours with the same reason become one range.
+    pub(crate) fn damaged(
+        &mut self,
+        log: LogId,
+        first: Lsn,
+        last: Lsn,
+        segment: SegmentId,
+        offset: u64,
+        why: u16,
+    ) {
+        if let Some(before) = self.damages.last_mut()
+            && before.log == Some(log)
+            && before.reason == why
+            && before.segment == segment
+            && before.last_lsn.is_some_and(|l| l.next() == first)
+        {
+            before.last_lsn = Some(last);
+            return;
+        }
+        self.damages.push(DamageFacts {
+            log: Some(log),
+            first_lsn: first,
+            last_lsn: Some(last),
+            segment,
+            offset,
+            bytes: 0,
+            reason: why,
+            lost: false,
+        });
+    }
+}
