@@ -17,7 +17,8 @@ pub enum Recovery {
     /// `Corrupt`, everything else works.
     #[default]
     TolerateTail,
-    /// Refuse to open when anything that was acked is damaged.
+    /// Refuse to open when damage is known or met by recovery, which reads the manifest and the unsealed
+    /// segments; what is sealed is read by `sapwood verify`.
     Strict,
     /// Go on without what is damaged, durably: every later reader is told `Lost`.
     Salvage,
