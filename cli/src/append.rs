@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::directory::{Backend, WriteDir};
 use crate::exit::{Exit, Failure};
 use crate::feed::{Fate, Fed, Feeder, Input, Submitted, TICKETS_MAX};
-use crate::output::{Output, StdoutClosed};
+use crate::output::{Output, StdoutClosed, tell};
 use crate::progress::Progress;
 
 /// Append lines to a log; each is durable before it is counted
@@ -164,7 +164,7 @@ fn summary(args: &Args, tally: &Tally, skip: u64, tail: Lsn, seconds: f64) -> Re
         )
     };
     if args.acks {
-        eprintln!("{text}");
+        tell(text);
         return Ok(());
     }
     let mut out = Output::stdout()?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use sapwood::Error;
 
-use crate::output::StdoutClosed;
+use crate::output::{self, StdoutClosed};
 
 /// The table of codes, for `--help`.
 pub(crate) const HELP: &str = "\
@@ -83,9 +83,9 @@ pub(crate) fn is_quiet(error: &anyhow::Error) -> bool {
 /// Prints the failure and what to do about it.
 pub(crate) fn tell(error: &anyhow::Error) -> Exit {
     let exit = of(error);
-    eprintln!("sapwood: {}", text(error));
+    output::tell(format_args!("sapwood: {}", text(error)));
     if let Some(hint) = error.chain().find_map(|e| e.downcast_ref()).and_then(hint) {
-        eprintln!("  {hint}");
+        output::tell(format_args!("  {hint}"));
     }
     exit
 }

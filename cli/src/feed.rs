@@ -63,7 +63,7 @@ impl Input {
         if facts.is_dir() {
             bail!("{name} is a directory; give files");
         }
-        let bytes = facts.is_file().then(|| facts.len());
+        let bytes = facts.is_file().then_some(facts.len());
         Ok(Self { name, reader: Box::new(file), bytes })
     }
 }

@@ -10,7 +10,7 @@ use sapwood::dump::{DumpOptions, FileKind, Summary, dump};
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, tell};
 
 /// Show what stands in files of a directory, as text
 ///
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             (exit, _) => exit,
         };
         if summary.kind == FileKind::Foreign {
-            eprintln!("sapwood: {}: nothing in it is Sapwood's", path.display());
+            tell(format_args!("sapwood: {}: nothing in it is Sapwood's", path.display()));
         }
     }
     out.flush()?;

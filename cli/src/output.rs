@@ -1,7 +1,7 @@
-//! Stdout, buffered in large pieces.
+//! Stdout, buffered in large pieces, and lines to stderr.
 //!
-//! Invariant: a reader that went away (`| head`) ends the command without a message; every other
-//! failure to write is told.
+//! Invariants: a full disk under stderr ends nothing; a reader that went away (`| head`) ends the
+//! command without a message; every other failure to write is told.
 
 use std::fmt;
 use std::fs::File;
@@ -24,6 +24,11 @@ impl fmt::Display for StdoutClosed {
 }
 
 impl std::error::Error for StdoutClosed {}
+
+/// A line to stderr. That it cannot be written there is nothing to end for.
+pub(crate) fn tell(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// Where results go.
 #[derive(Debug)]

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::tell;
+
 /// How often plain lines are printed.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -50,8 +52,8 @@ impl Progress {
                 *told = Instant::now();
                 let mb = *done / 1_000_000;
                 match total {
-                    Some(total) => eprintln!("{what} {mb} of {} MB", *total / 1_000_000),
-                    None => eprintln!("{what} {mb} MB"),
+                    Some(total) => tell(format_args!("{what} {mb} of {} MB", *total / 1_000_000)),
+                    None => tell(format_args!("{what} {mb} MB")),
                 }
             }
         }

@@ -13,7 +13,7 @@ use sapwood::{Engine, Error, From, Log, Lsn, ReadRecord, Reader};
 use crate::directory::{Backend, ReadDir, open_read_only};
 use crate::exit::Exit;
 use crate::json;
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::place::Place;
 
 /// How often a follower looks whether a writer has come.
@@ -127,7 +127,7 @@ impl Sink<'_> {
             Ok(None) => Ok(false),
             Err(Error::Lost(damage)) => {
                 self.out.flush()?;
-                eprintln!("sapwood: {}", Error::Lost(damage));
+                tell(format_args!("sapwood: {}", Error::Lost(damage)));
                 self.lost = true;
                 Ok(true)
             }
