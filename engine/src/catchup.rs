@@ -1,10 +1,10 @@
 //! The cursor: finds the batches that hold a log, one after the other, and the records in them.
 //!
 //! Invariants:
-//! - `next` is the LSN that is delivered next; it only moves forward, over delivered records and over
-//!   ranges that were told `Lost`.
-//! - Nothing beyond the view is looked at; a batch still in memory is read from there, any other from
-//!   its segment, and both are checked alike.
+//! - `next` is the LSN that is delivered next; it only moves forward, over delivered records and
+//!   over ranges that were told `Lost`.
+//! - Nothing beyond the view is looked at; a batch still in memory is read from there, any other
+//!   from its segment, and both are checked alike.
 //! - A record is delivered only if its CRCs are good and it follows its run.
 //!
 //! Not here: waiting at the end (`reader`).
@@ -178,7 +178,8 @@ impl Cursor {
         Ok(true)
     }
 
-    /// `next..=last` cannot be read. If someone chose to go on without, that is told once and passed.
+    /// `next..=last` cannot be read. If someone chose to go on without, that is told once and
+    /// passed.
     fn damaged(&mut self, last: Lsn, offset: u64, reason: String) -> Error {
         let known =
             self.source.view.lock().log(self.log).and_then(|log| log.damage_at(self.next).cloned());

@@ -1,9 +1,10 @@
-//! The chain of sealed segments that hold a log: how to get from the newest to any other in few steps.
+//! The chain of sealed segments that hold a log: how to get from the newest to any other in few
+//! steps.
 //!
 //! Each index entry names the segment before it and one much further back: the entry with ordinal n
 //! jumps to the one with ordinal n & (n - 1), the lowest bit cleared (as a Fenwick tree does), so a
-//! walk from the newest to any other reads O(log² n) entries. The links that a new entry can jump to
-//! are those of n with bits cleared one by one: at most 32, kept per log, newest first.
+//! walk from the newest to any other reads O(log² n) entries. The links that a new entry can jump
+//! to are those of n with bits cleared one by one: at most 32, kept per log, newest first.
 //!
 //! Invariant: `links` is exactly that stack, and empty while no sealed segment holds the log.
 //!

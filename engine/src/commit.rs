@@ -1,11 +1,11 @@
 //! Group commit: turns what was staged into one durable write at a time, in batch sequence.
 //!
 //! Invariants:
-//! - `in_flight` holds consecutive sequences, the first is `durable + 1`; durable advances only over
-//!   a prefix whose writes have all succeeded (holes wait).
+//! - `in_flight` holds consecutive sequences, the first is `durable + 1`; durable advances only
+//!   over a prefix whose writes have all succeeded (holes wait).
 //! - A batch is handed to the disk once, after every slot of it was filled, and is never rewritten.
-//! - Each header repeats the CRC of the header before it, and claims the durable sequence known when
-//!   it was handed over.
+//! - Each header repeats the CRC of the header before it, and claims the durable sequence known
+//!   when it was handed over.
 //!
 //! Crash story: A and B are in flight; B lands, A does not; the power goes. Recovery stops before A
 //! and drops B although B is whole: neither was acked, as A holds back the ack of B.

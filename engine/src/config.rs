@@ -13,12 +13,12 @@ use crate::io::Backend;
 /// What recovery does about damage under a durable watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recovery {
-    /// Cut a torn tail silently; open with damaged logs quarantined: reading the damaged range gives
-    /// `Corrupt`, everything else works.
+    /// Cut a torn tail silently; open with damaged logs quarantined: reading the damaged range
+    /// gives `Corrupt`, everything else works.
     #[default]
     TolerateTail,
-    /// Refuse to open when damage is known or met by recovery, which reads the manifest and the unsealed
-    /// segments; what is sealed is read by `sapwood verify`.
+    /// Refuse to open when damage is known or met by recovery, which reads the manifest and the
+    /// unsealed segments; what is sealed is read by `sapwood verify`.
     Strict,
     /// Go on without what is damaged, durably: every later reader is told `Lost`.
     Salvage,
@@ -56,15 +56,15 @@ pub struct Config {
     /// The largest batch, the unit of group commit, of a new directory: 64 KiB to 16 MiB, at most a
     /// quarter of a segment. Default 2 MiB.
     pub batch_bytes_max: u32,
-    /// Memory in which a shard stages appends and serves tail reads, 4 × `batch_bytes_max` to 4 GiB.
-    /// Appends beyond what is durable wait or get `Busy`. Default 32 MiB.
+    /// Memory in which a shard stages appends and serves tail reads, 4 × `batch_bytes_max` to 4
+    /// GiB. Appends beyond what is durable wait or get `Busy`. Default 32 MiB.
     pub stage_bytes: u64,
     /// Staged bytes above which one log of many is held back; 0 = no limit of its own.
     pub log_stage_bytes_max: u64,
     /// Batches that may be in flight at once, 1 to 32. Default 4.
     pub batches_in_flight: u32,
-    /// While a batch is in flight, another is sent only when it holds this many bytes: a second small
-    /// batch costs more CPU than it wins (measured: 64 KiB). Default 64 KiB.
+    /// While a batch is in flight, another is sent only when it holds this many bytes: a second
+    /// small batch costs more CPU than it wins (measured: 64 KiB). Default 64 KiB.
     pub pipeline_bytes_min: u32,
     /// Wait this long for company before sending a batch; 0 (the default) = never wait. For disks
     /// where each I/O is paid for.

@@ -4,10 +4,10 @@
 //! - A batch that nobody claims was durable is a torn tail and leaves no trace; one that is claimed
 //!   and not whole is damage, named by log and LSNs.
 //! - What names it, best first: the headers of the records, the run table (of the batch itself, or
-//!   met where the header is gone), the gap that later runs leave. A log that has no later run after
-//!   a gap without a name may have been hit at its tail: it is quarantined from there on.
-//! - Salvage turns damage into `lost`, durably; an unknown extent costs one LSN, so that (epoch, LSN)
-//!   never names two records.
+//!   met where the header is gone), the gap that later runs leave. A log that has no later run
+//!   after a gap without a name may have been hit at its tail: it is quarantined from there on.
+//! - Salvage turns damage into `lost`, durably; an unknown extent costs one LSN, so that (epoch,
+//!   LSN) never names two records.
 //!
 //! Not here: finding batches (`recover`), telling readers (`view`, `reader`).
 
@@ -134,7 +134,8 @@ fn take(work: &mut Work<'_>, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// Batches from `expected` up to the next that was found are gone. Their run tables may be there yet.
+/// Batches from `expected` up to the next that was found are gone. Their run tables may be there
+/// yet.
 fn missing(work: &mut Work<'_>, next: Option<&Found>) -> Result<()> {
     let until = next.map_or(work.claim + 1, |found| found.seq.min(work.claim + 1));
     let mut named = HashSet::new();

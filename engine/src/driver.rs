@@ -1,8 +1,8 @@
 //! Driving a shard from a thread of the caller's: no hand-off, the floor itself.
 //!
-//! Invariants: a driver moves between threads until it is bound, and never again; the shard's ring is
-//! enabled by the thread that binds it. Waiting on the driving thread drives. Dropping the driver
-//! ends the shard: what is not durable by then is unknown.
+//! Invariants: a driver moves between threads until it is bound, and never again; the shard's ring
+//! is enabled by the thread that binds it. Waiting on the driving thread drives. Dropping the
+//! driver ends the shard: what is not durable by then is unknown.
 //!
 //! Not here: what a turn does (`shard`).
 

@@ -59,8 +59,8 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` for settings out of range, `Locked` when another process writes it, `NotOurs` and
-    /// `Unsupported` for what is no directory of this version, `Corrupt` in `Strict` mode, `NoSpace`
-    /// and `Io` as the system says.
+    /// `Unsupported` for what is no directory of this version, `Corrupt` in `Strict` mode,
+    /// `NoSpace` and `Io` as the system says.
     pub fn open(config: Config) -> Result<Self> {
         if config.driven {
             return Err(Error::Invalid("driven shards are opened with Engine::open_driven".into()));
@@ -68,8 +68,8 @@ impl Engine {
         Ok(Self::over(open::open(config)?).0)
     }
 
-    /// As [`open`](Self::open), with one driver per shard instead of threads: send each to the thread
-    /// that will drive it, and bind it there.
+    /// As [`open`](Self::open), with one driver per shard instead of threads: send each to the
+    /// thread that will drive it, and bind it there.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -116,8 +116,8 @@ impl Engine {
         Ok(catalog.find(name).map(|entry| self.handle(entry)))
     }
 
-    /// The log of this name, created with these options if it does not exist; the options of one that
-    /// does are left alone.
+    /// The log of this name, created with these options if it does not exist; the options of one
+    /// that does are left alone.
     ///
     /// # Errors
     /// As [`log`](Self::log).

@@ -153,7 +153,7 @@ impl fmt::Display for Error {
             Self::Conflict { tail } => write!(f, "conflict: the log's tail is {tail}"),
             Self::Unknown { position, cause } => write!(
                 f,
-                "unknown: the record at {position} may or may not be found after reopening ({cause})"
+                "unknown: the record at {position} may be found after reopening, or not ({cause})"
             ),
             Self::Trimmed { start } => write!(f, "trimmed: the log starts at {start}"),
             Self::Diverged { epoch, lsn } => {

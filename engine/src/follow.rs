@@ -1,9 +1,10 @@
 //! Following a directory that another process writes.
 //!
 //! Invariants:
-//! - A batch is shown only when a claim covers it: the durable sequence in a later header, in a mark,
-//!   or in the manifest. Until then it is held back, however whole it looks.
-//! - Nothing is written, nothing is held: when the writer's GC overtakes it, a reader gets `Trimmed`.
+//! - A batch is shown only when a claim covers it: the durable sequence in a later header, in a
+//!   mark, or in the manifest. Until then it is held back, however whole it looks.
+//! - Nothing is written, nothing is held: when the writer's GC overtakes it, a reader gets
+//!   `Trimmed`.
 //! - It polls at a bounded interval: every millisecond while something comes, slowing to 50 ms.
 //!
 //! Not here: what a reader does with the view (`reader`), opening without a writer (`open`).
@@ -183,7 +184,8 @@ impl Stream {
             return Ok(true);
         }
         let later = self.state.segments.range(SegmentId(self.segment.0 + 1)..);
-        // One that was filled and sealed between two looks at the manifest is part of the stream too.
+        // One that was filled and sealed between two looks at the manifest is part of the stream
+        // too.
         let wanted = |facts: &SegmentFacts| {
             facts.sealed.is_none_or(|sealed| sealed.last_seq >= self.expected)
         };

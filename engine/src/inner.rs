@@ -1,7 +1,7 @@
 //! What the handles of one engine share: its shards, its catalog, its lock.
 //!
-//! Invariants: it lives as long as any handle on the engine or one of its logs; when it goes, shards
-//! are asked to close and drain by themselves.
+//! Invariants: it lives as long as any handle on the engine or one of its logs; when it goes,
+//! shards are asked to close and drain by themselves.
 //!
 //! Not here: what the handles do (`engine`, `log`), how it comes about (`open`, `follow`).
 

@@ -1,11 +1,13 @@
 //! Intake: where callers stage appends, and where they wait until the shard has made them durable.
 //!
 //! Invariants:
-//! - Under one short lock an append gets its LSN, its place in the open batch and its epoch check, so
-//!   the order of LSNs is the order of bytes. Payloads are copied and summed outside of the lock.
+//! - Under one short lock an append gets its LSN, its place in the open batch and its epoch check,
+//!   so the order of LSNs is the order of bytes. Payloads are copied and summed outside of the
+//!   lock.
 //! - Nobody allocates, calls the system or sleeps under the lock.
-//! - Acks leave in batch sequence: `acked` only grows, and a ticket of batch n resolves exactly when
-//!   `acked ≥ n` or `failed ≤ n`. All waiters of a batch sleep on one word and wake by one call.
+//! - Acks leave in batch sequence: `acked` only grows, and a ticket of batch n resolves exactly
+//!   when `acked ≥ n` or `failed ≤ n`. All waiters of a batch sleep on one word and wake by one
+//!   call.
 //! - After `failed` is set nothing is staged any more, and nothing above it is ever acked.
 //!
 //! Not here: who writes batches (`commit`), what they look like (`format`).
@@ -282,7 +284,19 @@ impl Intake {
         {
             return Err(Error::Busy);
         }
-        let slot = loop {
+        let slot = self.place(guard, index, bytes)?;
+        let staged = self.assign(guard, id, epoch, count, bytes);
+        Ok((staged, slot))
+    }
+
+    /// Finds room for `bytes` of the log at `index`, closing full batches on the way.
+    fn place<'a>(
+        &'a self,
+        guard: &mut StageGuard<'a, Staging>,
+        index: usize,
+        bytes: usize,
+    ) -> Result<Slot<'a>> {
+        loop {
             let new_run = guard.logs[index].run_seq != guard.seq();
             let runs = guard.runs.len() + usize::from(new_run);
             let room = if runs > RUNS_MAX {
@@ -291,7 +305,7 @@ impl Intake {
                 guard.reserve(BATCH_FRONT_BYTES, bytes, trailer_bytes(runs))
             };
             match room {
-                Ok(slot) => break slot,
+                Ok(slot) => return Ok(slot),
                 Err(NoRoom::BatchFull) => {
                     if !close_open(guard) {
                         return Err(Error::Busy);
@@ -305,15 +319,26 @@ impl Intake {
                     )));
                 }
             }
-        };
+        }
+    }
+
+    /// Gives LSNs and time to records whose place was found.
+    fn assign(
+        &self,
+        guard: &mut StageGuard<'_, Staging>,
+        id: LogId,
+        epoch: Epoch,
+        count: usize,
+        bytes: usize,
+    ) -> Staged {
         let seq = guard.seq();
         let state = &mut **guard;
         if state.records == 0 {
-            // One look at the clock per batch (it is no system call): all its records share the time
-            // at which the first of them was staged.
+            // One look at the clock per batch (it is no system call): all its records share the
+            // time at which the first of them was staged.
             state.time_us = self.clock.wall_us();
         }
-        let log = &mut state.logs[index];
+        let log = &mut state.logs[id.counter() as usize];
         if log.run_seq != seq {
             log.run_seq = seq;
             log.run = state.runs.len() as u32;
@@ -331,7 +356,7 @@ impl Intake {
         if self.log_bytes_max != 0 {
             log.unacked += bytes as u64;
         }
-        Ok((staged, slot))
+        staged
     }
 
     fn wake_shard(&self, last_of_closed: bool, open_bytes: usize) {

@@ -3,9 +3,9 @@
 //! A write-ahead-log engine: programs append records to named logs, an append resolves when the
 //! record is durable, very many logs share a few prewritten files.
 //!
-//! What it promises: acked is durable; one dense order per log; no reader sees what a power cut could
-//! take; a newer writer fences older ones; rot is told and never skipped. What it does not: it knows
-//! no network and no object storage, it needs no async runtime and brings none.
+//! What it promises: acked is durable; one dense order per log; no reader sees what a power cut
+//! could take; a newer writer fences older ones; rot is told and never skipped. What it does not:
+//! it knows no network and no object storage, it needs no async runtime and brings none.
 //!
 //! ```
 //! use sapwood::{Config, Engine, From};

@@ -1,7 +1,7 @@
 //! A log: taking its next epoch, reading it, telling about it.
 //!
-//! Invariants: an epoch is durable before its writer is handed out, so that (epoch, LSN) never names
-//! two records, whatever a crash takes.
+//! Invariants: an epoch is durable before its writer is handed out, so that (epoch, LSN) never
+//! names two records, whatever a crash takes.
 //!
 //! Not here: appending (`writer`), the cursor (`reader`).
 
@@ -85,7 +85,8 @@ impl Log {
         Ok(Writer::new(Arc::clone(port), self.id, first, record_bytes_max))
     }
 
-    /// Reads from anywhere; ends at the durable end unless it is made to [`follow`](Reader::follow).
+    /// Reads from anywhere; ends at the durable end unless it is made to
+    /// [`follow`](Reader::follow).
     ///
     /// # Errors
     /// `Trimmed` and `Unwritten` when there is nothing at the place asked for.
@@ -193,8 +194,8 @@ impl Log {
     /// recovery finds, here for damage that a reader met. Damage of unknown extent costs one LSN.
     ///
     /// # Errors
-    /// `Invalid` for damage of another log, for damage at the log's end (only `Recovery::Salvage` moves
-    /// that), and in a read-only engine; else as the shard says.
+    /// `Invalid` for damage of another log, for damage at the log's end (only `Recovery::Salvage`
+    /// moves that), and in a read-only engine; else as the shard says.
     pub fn salvage(&self, damage: &Damage) -> Result<()> {
         if damage.log != Some(self.id) {
             return Err(Error::Invalid(format!("this is no damage of log {:?}", self.name)));

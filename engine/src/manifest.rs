@@ -3,13 +3,15 @@
 //! Invariants:
 //! - The state is the fold of a snapshot and the edits behind it, nothing else; a snapshot is the
 //!   edits that rebuild the state.
-//! - Every frame goes to both copies of a slot, and counts once both have it durably. A snapshot goes
-//!   to the slot that is not in force, so the one in force stays whole until the new one is durable.
-//! - Slots are prewritten and never renamed; the slot not in force is grown before a snapshot needs it.
+//! - Every frame goes to both copies of a slot, and counts once both have it durably. A snapshot
+//!   goes to the slot that is not in force, so the one in force stays whole until the new one is
+//!   durable.
+//! - Slots are prewritten and never renamed; the slot not in force is grown before a snapshot needs
+//!   it.
 //!
 //! Crash story: a frame reaches one copy and not the other. It was never acted upon as durable, and
-//! replay takes it from the copy that has it: an edit may be found that nobody was told of, never the
-//! reverse. The snapshot that ends recovery makes both copies equal again.
+//! replay takes it from the copy that has it: an edit may be found that nobody was told of, never
+//! the reverse. The snapshot that ends recovery makes both copies equal again.
 //!
 //! Not here: what edits mean to others (`shard`, `recover`), the bytes (`format::manifest`).
 
@@ -74,8 +76,8 @@ pub(crate) struct State {
     pub closed: Option<u64>,
     /// Logs' tails and chains hold everything up to this batch.
     pub checkpoint: u64,
-    /// The newest segment that was sealed when the last snapshot was taken: the chains of logs in the
-    /// snapshot go up to it, later seals are adopted from their indexes. Derived, not stored.
+    /// The newest segment that was sealed when the last snapshot was taken: the chains of logs in
+    /// the snapshot go up to it, later seals are adopted from their indexes. Derived, not stored.
     pub chained: SegmentId,
     /// Entries of newer writers that may be carried along unread.
     pub unknown: Vec<Edit>,

@@ -1,10 +1,10 @@
 //! Readers: one cursor over a log, from anywhere to its durable end, and beyond as it grows.
 //!
-//! Invariants: a record is delivered only when it is durable, in LSN order, each once. Followers are
-//! woken by the durable watermark, never by polling.
+//! Invariants: a record is delivered only when it is durable, in LSN order, each once. Followers
+//! are woken by the durable watermark, never by polling.
 //!
-//! Cancellation: dropping a [`Next`] loses nothing; the record it would have given comes next. A read
-//! from disk that is under way finishes on the engine's reading thread meanwhile.
+//! Cancellation: dropping a [`Next`] loses nothing; the record it would have given comes next. A
+//! read from disk that is under way finishes on the engine's reading thread meanwhile.
 //!
 //! Not here: finding and checking batches (`catchup`), foreign directories (`follow`).
 
@@ -175,8 +175,8 @@ impl Reader {
         Some(ReadRecord { header, properties, payload })
     }
 
-    /// Whether the log has more than was delivered, or nothing more can come. `Some(Ok(false))`: the
-    /// engine was closed.
+    /// Whether the log has more than was delivered, or nothing more can come. `Some(Ok(false))`:
+    /// the engine was closed.
     fn more(&self) -> Option<Result<bool>> {
         let cursor = self.cursor.as_ref()?;
         let view = cursor.source().view.lock();

@@ -1,7 +1,7 @@
 //! The reading thread: disk reads of asynchronous readers, so that no executor blocks on them.
 //!
-//! Invariants: one thread per engine, started at the first such read; it ends with the engine's last
-//! reader. Blocking readers do not use it.
+//! Invariants: one thread per engine, started at the first such read; it ends with the engine's
+//! last reader. Blocking readers do not use it.
 //!
 //! Not here: what is read (`catchup`).
 

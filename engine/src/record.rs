@@ -1,7 +1,7 @@
 //! What callers append: records and batches of them.
 //!
-//! Invariants: the CRC of a record's properties and payload is computed once, on the calling thread,
-//! and travels with it from then on.
+//! Invariants: the CRC of a record's properties and payload is computed once, on the calling
+//! thread, and travels with it from then on.
 //!
 //! Not here: record headers on disk (`format::record`), what a reader gives back (`reader`).
 
@@ -51,7 +51,8 @@ macro_rules! plain {
     )*};
 }
 
-plain!([] &[u8], [const N: usize] &[u8; N], [const N: usize] [u8; N], [] &str, [] Vec<u8>, [] &Vec<u8>, [] String);
+plain!([] &[u8], [const N: usize] &[u8; N], [const N: usize] [u8; N]);
+plain!([] &str, [] Vec<u8>, [] &Vec<u8>, [] String);
 
 impl<R: Records> Records for &mut R {
     fn count(&self) -> usize {

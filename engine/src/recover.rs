@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Only unsealed segments are scanned, all of them as one stream; a claim found anywhere (the
-//!   durable sequence in a valid header, also of a batch whose body is torn) judges every earlier batch.
+//!   durable sequence in a valid header, also of a batch whose body is torn) judges every earlier
+//!   batch.
 //! - The cut lies before the first batch that is not whole and that nobody claims was durable. What
 //!   is not whole and claimed is damage: told, never skipped.
 //! - Nothing is changed on disk before everything is decided; then indexes are written, and one
@@ -10,7 +11,8 @@
 //!   removed only after it.
 //!
 //! Crash story: the power goes anywhere in here. Before the snapshot the next recovery decides the
-//! same from the same bytes; after it, it finds nothing unsealed, and trims and removes what is left.
+//! same from the same bytes; after it, it finds nothing unsealed, and trims and removes what is
+//! left.
 //!
 //! Not here: the order between shards, the lock (`engine`); damage bookkeeping (`damage`).
 
@@ -68,8 +70,8 @@ pub(crate) fn recover(plan: &Plan<'_>, loaded: Loaded) -> Result<Recovered> {
     finish(work, cursor, findings)
 }
 
-/// What is durable by the manifest alone, nothing scanned: where a follower begins. Gives the state,
-/// the view, the sequence that comes next and the CRC it must repeat.
+/// What is durable by the manifest alone, nothing scanned: where a follower begins. Gives the
+/// state, the view, the sequence that comes next and the CRC it must repeat.
 pub(crate) fn look(plan: &Plan<'_>, loaded: Loaded) -> Result<(State, ViewState, u64, u32)> {
     let Loaded { state, cursor, durable, repaired, .. } = loaded;
     let mut work = Work::begin(plan, state, cursor, durable, repaired);
@@ -162,8 +164,9 @@ fn seal_blocking(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Res
 
 /// Gives back what the snapshot says nobody needs. What fails is tried again by the next recovery.
 ///
-/// A segment that holds no batch we keep is removed when it held the torn tail alone. Where damage was
-/// found, it may be what is left of acked records: it is set aside, for people with better tools.
+/// A segment that holds no batch we keep is removed when it held the torn tail alone. Where damage
+/// was found, it may be what is left of acked records: it is set aside, for people with better
+/// tools.
 fn clean_up(
     plan: &Plan<'_>,
     gone: &[(SegmentId, SegmentFacts)],

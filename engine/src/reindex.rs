@@ -1,7 +1,7 @@
 //! Indexes that recovery reads, and those it makes: of predecessors, and again of damaged ones.
 //!
-//! Invariants: an index is derived; whatever happens to its file, the segment tells the same. Logs are
-//! brought up to the segments that were sealed after the manifest's snapshot.
+//! Invariants: an index is derived; whatever happens to its file, the segment tells the same. Logs
+//! are brought up to the segments that were sealed after the manifest's snapshot.
 //!
 //! Not here: what an index is built from (`seal`), its bytes (`format::index`).
 
@@ -92,8 +92,8 @@ fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Re
     Ok(())
 }
 
-/// As [`rebuild_sealed`], for a segment that the chains passed long ago: its entries lead back to the
-/// nearest older segment that holds the log. Older indexes are whole by now: oldest come first.
+/// As [`rebuild_sealed`], for a segment that the chains passed long ago: its entries lead back to
+/// the nearest older segment that holds the log. Older indexes are whole by now: oldest come first.
 fn rebuild_old(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
     let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
     let Ok(mut data) = IndexData::decode(&built.index) else { return Ok(()) };

@@ -1,7 +1,8 @@
 //! Sealing: a full segment becomes immutable, its index a file of its own.
 //!
-//! Invariants, in this order: all batches of the segment are durable → index file written and synced
-//! → directory synced → chains linked → `Sealed` edit durable → the index in memory is dropped.
+//! Invariants, in this order: all batches of the segment are durable → index file written and
+//! synced → directory synced → chains linked → `Sealed` edit durable → the index in memory is
+//! dropped.
 //!
 //! Crash story: the power goes between the index and the edit. Recovery finds an unsealed segment
 //! and an index nobody names: it seals the segment anew, over the file.
@@ -29,8 +30,8 @@ const RETRY_NS: u64 = 100_000_000;
 pub(crate) struct Built {
     pub index: Vec<u8>,
     pub edit: Edit,
-    /// The chains of the segment's logs with this segment in them: for the view, once the index file
-    /// is durable. (Before, a reader that walks back would look for a file that is not there.)
+    /// The chains of the segment's logs with this segment in them: for the view, once the index
+    /// file is durable. (Before, a reader that walks back would look for a file that is not there.)
     pub chains: Vec<(LogId, Chain)>,
 }
 

@@ -1,14 +1,15 @@
 //! Segments of a running shard: the active one, and the next, which is ready before it is needed.
 //!
 //! Invariants:
-//! - A segment is created, filled, synced and named in the manifest, in this order, before its first
-//!   batch: a roll writes no metadata.
-//! - Filling is paced: one write under way, and behind a batch that waits, unless the batch waits for
-//!   this very segment or the fill lags behind (a disk that is always busy must not starve it). A shard that is idle (its mark is written) fills without pauses.
+//! - A segment is created, filled, synced and named in the manifest, in this order, before its
+//!   first batch: a roll writes no metadata.
+//! - Filling is paced: one write under way, and behind a batch that waits, unless the batch waits
+//!   for this very segment or the fill lags behind (a disk that is always busy must not starve it).
+//!   A shard that is idle (its mark is written) fills without pauses.
 //! - A failure while a spare is prepared discards the spare and nothing else.
 //!
-//! Crash story: a power cut between creation and the naming edit leaves a file that the manifest does
-//! not name. Recovery removes it when it never held a batch, and sets it aside otherwise.
+//! Crash story: a power cut between creation and the naming edit leaves a file that the manifest
+//! does not name. Recovery removes it when it never held a batch, and sets it aside otherwise.
 //!
 //! Not here: what goes into a segment (`commit`), what happens to a full one (`seal`).
 

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - `turn` is all that a shard ever does: old work before new, background work one bounded step at
 //!   a time. It parks in one place, inside its disk, and blocks nowhere else.
-//! - The order of what becomes true: a batch is durable → it is in the view → its waiters are acked.
+//! - The order of what becomes true: a batch is durable → it is in the view → its waiters are
+//!   acked.
 //! - The first failure of a commit or of the manifest ends the shard: nothing is retried, nothing
 //!   that was in flight is acked, the cause is kept.
 //!
@@ -541,7 +542,8 @@ impl Shard {
         self.commit.in_flight.is_empty() && (no_segment || self.manifest.wake_at().is_some())
     }
 
-    /// Closes without what cannot be written: a mark is missed by nobody, what was staged is unknown.
+    /// Closes without what cannot be written: a mark is missed by nobody, what was staged is
+    /// unknown.
     fn let_go(&mut self) {
         let mark = self.commit.pending.as_ref().is_some_and(|pending| pending.records == 0);
         if mark && !self.port.intake.has_work(false) {

@@ -1,7 +1,8 @@
 //! The stream of batches in unsealed segments, as recovery reads it.
 //!
-//! Invariants: a valid header's claim counts, whatever its body; a batch is accepted only when it is
-//! the next, whole, and repeats the CRC of the header before it. Everything else is left to `damage`.
+//! Invariants: a valid header's claim counts, whatever its body; a batch is accepted only when it
+//! is the next, whole, and repeats the CRC of the header before it. Everything else is left to
+//! `damage`.
 //!
 //! Not here: judging (`damage`), reading ahead (`scan`).
 
@@ -17,8 +18,8 @@ use crate::names;
 use crate::scan::Window;
 use crate::work::{Found, Plan, Work};
 
-/// A segment whose first bytes, as many as this, are zeros was never written: batches fill it from the
-/// front, and what is in flight at once is less. The whole of a large spare need not be read.
+/// A segment whose first bytes, as many as this, are zeros was never written: batches fill it from
+/// the front, and what is in flight at once is less. The whole of a large spare need not be read.
 const BLANK_FRONT_BYTES: u64 = 64 << 20;
 
 pub(crate) fn open_segment(plan: &Plan<'_>, facts: &SegmentFacts, mode: Mode) -> Result<File> {
@@ -122,7 +123,8 @@ fn check_identity(work: &Work<'_>, id: SegmentId, facts: &SegmentFacts, file: &F
                 return Ok(());
             }
             let what = format!(
-                "{name} holds segment {} of directory {:x}; the manifest expects segment {id} of {:x}",
+                "{name} holds segment {} of directory {:x}; the manifest expects segment {id} of \
+                 {:x}",
                 header.segment, header.directory, work.state.facts.directory
             );
             Err(Error::NotOurs(what))

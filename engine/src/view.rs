@@ -1,10 +1,10 @@
 //! The view: what readers may see of a shard, and where to find it.
 //!
 //! Invariants:
-//! - Nothing is in the view that a power cut could still take away: the shard (or a follower) adds a
-//!   batch only after it is durable, in batch sequence.
-//! - `LogView::next` is the log's durable end; every LSN in `start..next` is in exactly one segment,
-//!   or named by a damage.
+//! - Nothing is in the view that a power cut could still take away: the shard (or a follower) adds
+//!   a batch only after it is durable, in batch sequence.
+//! - `LogView::next` is the log's durable end; every LSN in `start..next` is in exactly one
+//!   segment, or named by a damage.
 //! - The lock is held for look-ups and for one batch's additions, never across I/O.
 //!
 //! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
@@ -172,7 +172,8 @@ impl View {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is in.
+    /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is
+    /// in.
     pub(crate) fn publish(&self, batch: &Durable<'_>) {
         let mut state = self.state.lock();
         state.add(batch);

@@ -1,7 +1,7 @@
 //! Waiting and waking: one word on which threads sleep, and a list of wakers for futures.
 //!
-//! Invariants: the notifier changes the state first and notifies after; a sleeper looks at the state
-//! after it has read the word, so no wake is lost. All sleepers wake by one call; with nobody
+//! Invariants: the notifier changes the state first and notifies after; a sleeper looks at the
+//! state after it has read the word, so no wake is lost. All sleepers wake by one call; with nobody
 //! waiting, a notification makes no system call and takes no lock.
 //!
 //! Not here: what is waited for.

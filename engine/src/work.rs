@@ -1,7 +1,7 @@
 //! The work of a recovery: what is known so far of one shard, and the judgements still open.
 //!
-//! Invariants: `expected` is the sequence after the last batch that is settled; everything accepted is
-//! in `view`, in batch sequence; LSNs that are missed on the way are noted as damage at once.
+//! Invariants: `expected` is the sequence after the last batch that is settled; everything accepted
+//! is in `view`, in batch sequence; LSNs that are missed on the way are noted as damage at once.
 //!
 //! Not here: finding batches (`stream`), judging them (`damage`), making it true (`recover`).
 
@@ -79,7 +79,8 @@ pub(crate) struct Work<'a> {
     pub troubled: bool,
     /// Unsealed segments in which any valid header of their life was seen.
     pub touched: Vec<SegmentId>,
-    /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten, stale.
+    /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten,
+    /// stale.
     pub dirty: HashSet<SegmentId>,
     /// CRC of the last header accepted, per segment.
     pub last_crcs: BTreeMap<SegmentId, u32>,
@@ -87,7 +88,8 @@ pub(crate) struct Work<'a> {
     /// Index files that found no room on the disk, by number: written once there is some. A crash
     /// before that leaves an index missing, which is built again.
     pub owed: Vec<(u64, Vec<u8>)>,
-    /// Durable batches are missing that no run table names; logs with a later run are accounted for.
+    /// Durable batches are missing that no run table names; logs with a later run are accounted
+    /// for.
     pub unnamed_gap: bool,
     pub seen_since_gap: HashSet<LogId>,
     pub manifest_seq: u64,

@@ -3,8 +3,8 @@
 //! Invariants: a record is staged at the call, before any poll; a ticket resolves once, after its
 //! batch is durable or its fate is unknown. Clones of a writer share its epoch.
 //!
-//! Cancellation: dropping a [`Ticket`] changes nothing, the record is written all the same. Dropping
-//! an [`Append`] that still waits for room withdraws it; later, as for a ticket.
+//! Cancellation: dropping a [`Ticket`] changes nothing, the record is written all the same.
+//! Dropping an [`Append`] that still waits for room withdraws it; later, as for a ticket.
 //!
 //! Not here: staging itself (`intake`), fencing (`log`).
 
@@ -75,12 +75,12 @@ impl Writer {
         self.core.first
     }
 
-    /// Appends and resolves when it is durable. Staged at the call; without room it waits in order of
-    /// arrival. `.await` it on any executor, or [`wait`](Append::wait) for it.
+    /// Appends and resolves when it is durable. Staged at the call; without room it waits in order
+    /// of arrival. `.await` it on any executor, or [`wait`](Append::wait) for it.
     ///
     /// # Errors
-    /// As the output: rejected with the record (`Invalid`, `NoSpace`, `Fenced`, `Halted`, `Closed`),
-    /// or, staged and not acked, `Unknown`.
+    /// As the output: rejected with the record (`Invalid`, `NoSpace`, `Fenced`, `Halted`,
+    /// `Closed`), or, staged and not acked, `Unknown`.
     #[must_use = "an append that is not awaited is not known to be durable"]
     pub fn append<R: Records>(&self, records: R) -> Append<R> {
         let state = match self.core.stage(&records, None) {

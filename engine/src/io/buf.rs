@@ -1,10 +1,10 @@
 //! Aligned memory: buffers that an operation owns while it is under way, and the staging ring.
 //!
 //! Invariants:
-//! - A byte of the ring is written by at most one owner at a time: the [`Slot`] that reserved it, then
-//!   the [`StagedBatch`] that closed over it, then nobody (frozen), until it is reclaimed.
-//! - A frozen batch may be read by any number of [`Pinned`] readers; memory that is pinned, owned by a
-//!   `StagedBatch` or has an unfinished `Slot` is never reclaimed.
+//! - A byte of the ring is written by at most one owner at a time: the [`Slot`] that reserved it,
+//!   then the [`StagedBatch`] that closed over it, then nobody (frozen), until it is reclaimed.
+//! - A frozen batch may be read by any number of [`Pinned`] readers; memory that is pinned, owned
+//!   by a `StagedBatch` or has an unfinished `Slot` is never reclaimed.
 //! - A batch is contiguous in memory: it never wraps around the end of the ring.
 //!
 //! Crash story: a slot that its caller has reserved and not yet filled keeps its batch from being
@@ -219,7 +219,8 @@ struct Control {
     extents: VecDeque<Extent>,
 }
 
-/// Memory in which appends are staged, written from, and read back by followers: one ring per shard.
+/// Memory in which appends are staged, written from, and read back by followers: one ring per
+/// shard.
 ///
 /// `T` is what must change together with a reservation (LSNs, runs), under the same short lock.
 pub struct StageRing<T> {
@@ -295,7 +296,8 @@ impl<T> StageRing<T> {
         self.batch_max
     }
 
-    /// Takes the lock. Held for tens of nanoseconds: nobody may allocate or call the system under it.
+    /// Takes the lock. Held for tens of nanoseconds: nobody may allocate or call the system under
+    /// it.
     pub fn lock(&self) -> StageGuard<'_, T> {
         StageGuard { ring: self, guard: self.inner.lock() }
     }
@@ -352,16 +354,16 @@ impl<'a, T> StageGuard<'a, T> {
         self.guard.0.open_len
     }
 
-    /// Bytes of closed and open batches that are not yet reclaimable or never will be by the caller:
-    /// from the oldest extent still owned to the head.
+    /// Bytes of closed and open batches that are not yet reclaimable or never will be by the
+    /// caller: from the oldest extent still owned to the head.
     #[must_use]
     pub fn fits_batch(&self, front: usize, len: usize, trailer: usize) -> bool {
         front + len + trailer <= self.ring.batch_max
     }
 
     /// Reserves `len` bytes in the open batch, opening one with `front` bytes of head room first if
-    /// need be, such that `trailer` more bytes would still fit. The slot must be filled and finished
-    /// soon: the batch is not written before.
+    /// need be, such that `trailer` more bytes would still fit. The slot must be filled and
+    /// finished soon: the batch is not written before.
     ///
     /// # Errors
     /// [`NoRoom`] says what the caller has to do.
@@ -390,7 +392,8 @@ impl<'a, T> StageGuard<'a, T> {
             control.head += to_end;
         }
         if !control.make_room(padded, mem) {
-            // What we skipped at the end of the ring stays skipped: harmless, it is reclaimed in turn.
+            // What we skipped at the end of the ring stays skipped: harmless, it is reclaimed in
+            // turn.
             return Err(if was_open { NoRoom::BatchFull } else { NoRoom::RingFull });
         }
         let cell = mem.cell(control.next_seq);
@@ -402,8 +405,8 @@ impl<'a, T> StageGuard<'a, T> {
         control.open_len = begin + len;
         let start = mem.at(control.head + begin as u64);
         // SAFETY: [head+begin, +len) lies inside the mapping (padded ≤ to_end), above `floor`, was
-        // never reserved since it was reclaimed, and is handed out exactly once: the borrow is unique
-        // until the slot is finished, which the cell counts.
+        // never reserved since it was reclaimed, and is handed out exactly once: the borrow is
+        // unique until the slot is finished, which the cell counts.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) };
         Ok(Slot { bytes, cell, offset: begin })
     }

@@ -576,9 +576,9 @@ impl Disk for UringDisk {
         };
         let mut tries = 0;
         let mut flushed = false;
-        // What was queued before goes in now. What a harvest queues (the bell's next read, a write that
-        // goes again) goes in with the next call, which is made before anything parks: a ring of the
-        // bell meanwhile is kept by its eventfd.
+        // What was queued before goes in now. What a harvest queues (the bell's next read, a write
+        // that goes again) goes in with the next call, which is made before anything parks: a ring
+        // of the bell meanwhile is kept by its eventfd.
         let queued = !self.ring.submission().is_empty();
         loop {
             self.harvest(done)?;
