@@ -540,6 +540,11 @@ impl Intake {
         }
     }
 
+    /// Why nothing is staged now, if that is so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.ring.lock().refused(self)
+    }
+
     /// Nothing is staged that was not taken; or what is will never be written.
     pub(crate) fn is_empty(&self) -> bool {
         self.failed.load(Ordering::Acquire) != u64::MAX || !self.has_work(false)

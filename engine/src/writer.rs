@@ -75,6 +75,15 @@ impl Writer {
         self.core.first
     }
 
+    /// What any append would be refused with now. While the disk is full, tickets stay pending: what
+    /// is staged becomes durable once there is space. This tells who waits for one why.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Halted` or `Closed`.
+    pub fn check(&self) -> Result<()> {
+        self.core.port.intake.refusal().map_or(Ok(()), Err)
+    }
+
     /// Appends and resolves when it is durable. Staged at the call; without room it waits in order
     /// of arrival. `.await` it on any executor, or [`wait`](Append::wait) for it.
     ///
