@@ -4,12 +4,17 @@
 //! a position is printed only once it is durable; the summary counts what is durable.
 //! Not here: cutting the input (`feed`).
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Instant;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use sapwood::{Ack, Epoch, Lsn};
+use sapwood::{Ack, Epoch, Lsn, Ticket, Writer};
 use serde_json::json;
 
 use crate::directory::{Backend, WriteDir};
@@ -17,6 +22,12 @@ use crate::exit::{Exit, Failure};
 use crate::feed::{Fate, Fed, Feeder, Input, Submitted, TICKETS_MAX};
 use crate::output::{Output, StdoutClosed, tell};
 use crate::progress::Progress;
+
+/// How often it is looked why a ticket takes long.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the disk may stay full before the append ends.
+const FULL_MAX: Duration = Duration::from_secs(1);
 
 /// Append lines to a log; each is durable before it is counted
 ///
@@ -75,19 +86,20 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let mut tally = Tally { epoch: first.epoch, ..Tally::default() };
 
     let (out, submitted) = sync_channel(TICKETS_MAX - 1);
-    let mut feeder = Feeder::new(writer, engine.facts(), out);
+    let mut feeder = Feeder::new(writer.clone(), engine.facts(), out);
     (feeder.skip, feeder.whole) = (skip, args.whole);
-    let feeding = std::thread::Builder::new()
-        .name("sapwood-feed".into())
-        .spawn(move || feeder.run(inputs))?;
-    // A failure leaves the feeding thread behind, which may wait for input: the process ends.
+    let feeding =
+        thread::Builder::new().name("sapwood-feed".into()).spawn(move || feeder.run(inputs))?;
     let mut progress = Progress::new(args.progress, total, "appended");
-    collect(args, &submitted, &mut tally, &mut progress)?;
-    let fed = feeding.join().unwrap_or_else(|_| Err(anyhow!("reading the input failed")));
+    let collected = collect(args, &writer, &submitted, &mut tally, &mut progress);
+    drop(submitted);
     let seconds = begun.elapsed().as_secs_f64();
     progress.finish();
-    engine.close()?;
     summary(args, &tally, skip, first.lsn, seconds)?;
+    // A failure leaves the feeding thread behind, which may wait for input: the process ends.
+    collected?;
+    let fed = feeding.join().unwrap_or_else(|_| Err(anyhow!("reading the input failed")));
+    engine.close()?;
     check_resume(args, skip, fed?)?;
     Ok(Exit::Ok)
 }
@@ -95,6 +107,7 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
 /// Waits for what was submitted, in order.
 fn collect(
     args: &Args,
+    writer: &Writer,
     submitted: &Receiver<Submitted>,
     tally: &mut Tally,
     progress: &mut Progress,
@@ -102,7 +115,7 @@ fn collect(
     let mut out = Output::stdout()?;
     for Submitted { fate, bytes } in submitted {
         let ack = match fate {
-            Fate::Staged(ticket) => ticket.wait()?,
+            Fate::Staged(ticket) => wait(ticket, writer)?,
             Fate::Durable(ack) => ack,
         };
         let Ack { position, records, .. } = ack;
@@ -116,6 +129,39 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// Waits for a ticket, unless the disk stays full: then nobody knows for how long.
+fn wait(ticket: Ticket, writer: &Writer) -> Result<Ack> {
+    if ticket.is_done() {
+        return Ok(ticket.wait()?);
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut ticket = pin!(ticket);
+    let mut full_since = None;
+    loop {
+        match ticket.as_mut().poll(&mut context) {
+            Poll::Ready(ack) => return Ok(ack?),
+            Poll::Pending => thread::park_timeout(LOOK_EVERY),
+        }
+        let Err(error) = writer.check() else {
+            full_since = None;
+            continue;
+        };
+        if full_since.get_or_insert_with(Instant::now).elapsed() > FULL_MAX {
+            return Err(error.into());
+        }
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 fn print_acks(out: &mut Output, ack: &Ack) -> Result<()> {
