@@ -48,6 +48,9 @@ pub struct FiguresArgs {
     /// Size of each file prewritten for the floor and the rivals, MiB
     #[arg(long, default_value_t = 1024)]
     pub file_mib: u64,
+    /// Size of Sapwood's prewritten segments, MiB; by default enough for the cell
+    #[arg(long)]
+    pub segment_mib: Option<u64>,
     /// Print JSON instead of text; with FILE, text here and JSON there
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub json: Option<Option<PathBuf>>,
@@ -115,7 +118,7 @@ fn run_plan(args: &FiguresArgs, method: Method, plan: Plan) -> Result<CellResult
         dir: folder.path().to_owned(),
         method,
         file_bytes: args.file_mib << 20,
-        segment_bytes: plan.segment_bytes,
+        segment_bytes: args.segment_mib.map_or(plan.segment_bytes, |mib| mib << 20),
     };
     let mut failures = Vec::new();
     let mut running = Vec::new();
@@ -182,6 +185,7 @@ mod tests {
         let mut args = args(&["--only", "one-writer", "--rounds", "2", "--secs", "0.05"]);
         args.dir = dir.path().to_owned();
         args.file_mib = 8;
+        args.segment_mib = Some(16);
         args.json = Some(Some(json.clone()));
         run(&args).unwrap();
         let text = fs::read_to_string(&json).unwrap();

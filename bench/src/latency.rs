@@ -31,9 +31,6 @@ const ROUNDS: usize = 3;
 /// Prewritten bytes under the floor: some seconds of small writes.
 const FLOOR_BYTES: u64 = 64 << 20;
 
-/// Bytes of Sapwood's segment: as many writes as a fast device takes in the longest run.
-const SEGMENT_BYTES: u64 = 1 << 30;
-
 /// What `bench latency` can be told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LatencyArgs {
@@ -49,6 +46,9 @@ pub struct LatencyArgs {
     /// How writes become durable, the floor's and the engine's; what the engine probes if not given
     #[arg(long, value_enum)]
     pub method: Option<Method>,
+    /// Size of Sapwood's prewritten segments, MiB: as much as the longest run writes
+    #[arg(long, default_value_t = 1024)]
+    pub segment_mib: u64,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -104,7 +104,7 @@ fn measure(args: &LatencyArgs, method: Method) -> Result<Vec<Row>> {
         dir: folder.path().to_owned(),
         method,
         file_bytes: FLOOR_BYTES,
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: args.segment_mib << 20,
     };
     let mut running = Vec::new();
     for mut subject in subjects() {
@@ -204,6 +204,7 @@ mod tests {
             secs: 0.15,
             bytes: 128,
             method: Some(Method::Dsync),
+            segment_mib: 16,
             json: false,
         };
         let rows = measure(&args, Method::Dsync).unwrap();
