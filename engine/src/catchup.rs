@@ -33,7 +33,6 @@ pub(crate) struct Source {
     pub intake: Option<Arc<Intake>>,
     pub indexes: Arc<Indexes>,
     pub unit: usize,
-    pub batch_bytes_max: usize,
 }
 
 /// What a step of a cursor came to.
@@ -412,8 +411,7 @@ impl Cursor {
                 },
             };
             self.file = Some((segment, file.clone()));
-            let max = self.source.batch_bytes_max;
-            let window = Window::open(&self.source.storage, &file, at, end, max)?;
+            let window = Window::open(&self.source.storage, &file, at, end)?;
             self.window = Some((segment, end, window));
         }
         let Some((_, _, window)) = &mut self.window else { return Ok(()) };

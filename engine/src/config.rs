@@ -48,7 +48,7 @@ pub struct Config {
     pub pin_cores: Vec<usize>,
     /// Shards are driven by threads of the caller; see [`Engine::open_driven`](crate::Engine).
     pub driven: bool,
-    /// Bytes of a segment file, 1 MiB to 4 GiB, of a new directory. Default 32 MiB.
+    /// Bytes of a segment file, 1 MiB to 4 GiB in whole MiB, of a new directory. Default 32 MiB.
     pub segment_bytes: u64,
     /// The largest record (properties and payload), of a new directory. Default 1 MiB, at most
     /// `batch_bytes_max` less 64 KiB.
@@ -122,8 +122,8 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         range("shards", u64::from(self.shards), 1, 64)?;
         range("segment_bytes", self.segment_bytes, 1 << 20, 4 << 30)?;
-        if !self.segment_bytes.is_multiple_of(64 << 10) {
-            return Err(Error::Invalid("segment_bytes must be a multiple of 64 KiB".into()));
+        if !self.segment_bytes.is_multiple_of(1 << 20) {
+            return Err(Error::Invalid("segment_bytes must be a multiple of 1 MiB".into()));
         }
         let batch_max = (16 << 20).min(self.segment_bytes / 4);
         range("batch_bytes_max", u64::from(self.batch_bytes_max), 64 << 10, batch_max)?;

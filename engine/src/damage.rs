@@ -178,8 +178,7 @@ fn tables_between(work: &Work<'_>, next: Option<&Found>) -> Result<Vec<Table>> {
             Some(next) if next.segment == *id => next.offset,
             _ => facts.bytes,
         };
-        let show = unit as usize;
-        let mut window = crate::scan::Window::open(work.plan.storage, &file, offset, end, show)?;
+        let mut window = crate::scan::Window::open(work.plan.storage, &file, offset, end)?;
         while offset < end {
             let bytes = window.at(offset, unit as usize)?;
             let behind = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();

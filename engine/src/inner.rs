@@ -139,7 +139,6 @@ impl Inner {
             intake,
             indexes: Arc::clone(&self.indexes),
             unit: self.facts.unit as usize,
-            batch_bytes_max: self.facts.batch_bytes_max as usize,
         }
     }
 

@@ -143,8 +143,7 @@ fn build_again(
     }
     blank.segments.insert(id, SegmentView::unsealed(facts.file, facts.nonce));
     let file = open_segment(work.plan, &facts, Mode::Read)?;
-    let show = work.state.facts.batch_bytes_max as usize;
-    let mut window = Window::open(work.plan.storage, &file, 0, sealed.end_offset, show)?;
+    let mut window = Window::open(work.plan.storage, &file, 0, sealed.end_offset)?;
     let unit = work.state.facts.unit as usize;
     let mut offset = unit as u64;
     while offset < sealed.end_offset {

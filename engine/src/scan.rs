@@ -16,21 +16,24 @@ use crate::format::UNIT_MIN;
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Storage};
 
-/// Bytes of one read.
-pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+/// Bytes of one read: the kernel splits it, so that the device always has several requests.
+pub(crate) const BLOCK_BYTES: usize = 4 << 20;
 
 /// Blocks that are read ahead.
 const BLOCKS_AHEAD: usize = 3;
 
 type Block = (AlignedBuf, usize);
 
-/// A window that slides over a range of a file.
+/// A window that slides over a range of a file. Bytes are looked at in the block that was read; only
+/// what straddles two blocks is put together in memory of its own.
 pub(crate) struct Window {
     blocks: Blocks,
-    buf: AlignedBuf,
-    /// Offset in the file of `buf[0]`, and of the end of what is filled.
-    base: u64,
-    filled: u64,
+    /// The block at hand, and the offset in the file of its first byte.
+    block: Option<Block>,
+    block_at: u64,
+    /// What straddles, and the offset of its first byte.
+    carry: Vec<u8>,
+    carry_at: u64,
     end: u64,
 }
 
@@ -42,71 +45,94 @@ enum Blocks {
 }
 
 impl Window {
-    /// A window over `from..end` that can show `show_max` bytes at once.
+    /// A window over `from..end`.
     pub(crate) fn open(
         storage: &Arc<dyn Storage>,
         file: &File,
         from: u64,
         end: u64,
-        show_max: usize,
     ) -> Result<Self> {
-        let doing = |e| Error::io("reading a segment", e);
-        // No more memory than the range can fill: most windows of readers are small.
-        let full = show_max + 2 * BLOCK_BYTES;
-        let range = usize::try_from(end.saturating_sub(from)).unwrap_or(full).min(full);
-        let bytes = range.next_multiple_of(UNIT_MIN).clamp(UNIT_MIN, full);
-        let buf = AlignedBuf::zeroed(bytes).map_err(doing)?;
-        let blocks = if end.saturating_sub(from) > 2 * BLOCK_BYTES as u64 {
-            read_ahead(storage, file, from, end)
-        } else {
-            None
-        };
-        let blocks = match blocks {
-            Some(blocks) => blocks,
-            None => Blocks::Here {
-                storage: Arc::clone(storage),
-                file: file.clone(),
-                at: from,
-                end,
-                block: None,
-            },
-        };
-        Ok(Self { blocks, buf, base: from, filled: from, end })
+        // Small ranges, as most readers have, are not worth a thread.
+        let long = end.saturating_sub(from) > BLOCK_BYTES as u64;
+        let ahead = if long { read_ahead(storage, file, from, end) } else { None };
+        let blocks = ahead.unwrap_or_else(|| Blocks::Here {
+            storage: Arc::clone(storage),
+            file: file.clone(),
+            at: from,
+            end,
+            block: None,
+        });
+        let (carry, carry_at) = (Vec::new(), from);
+        Ok(Self { blocks, block: None, block_at: from, carry, carry_at, end })
     }
 
     /// Whether `offset` has not slid out of the window yet.
     pub(crate) fn reaches_back_to(&self, offset: u64) -> bool {
-        offset >= self.base
+        offset >= self.block_at || (!self.carry.is_empty() && offset >= self.carry_at)
     }
 
     /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets
     /// must not go back behind what was asked for before.
     pub(crate) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let want = (offset + len as u64).min(self.end);
-        // `end` moves back when the file turns out to be shorter.
-        while self.filled < want.min(self.end) {
-            self.fetch(offset)?;
+        let in_block = offset >= self.block_at && want <= self.block_end();
+        if !in_block {
+            self.put_together(offset, want)?;
         }
-        let from = (offset.min(self.filled) - self.base) as usize;
-        Ok(&self.buf[from..(self.filled - self.base) as usize])
+        if offset >= self.block_at && want.min(self.end) <= self.block_end() {
+            let from = (offset.min(self.block_end()) - self.block_at) as usize;
+            return Ok(self.block_bytes().get(from..).unwrap_or_default());
+        }
+        let from = (offset - self.carry_at) as usize;
+        Ok(self.carry.get(from..).unwrap_or_default())
     }
 
-    fn fetch(&mut self, keep_from: u64) -> Result<()> {
-        let free = self.buf.len() - (self.filled - self.base) as usize;
-        if free < BLOCK_BYTES {
-            // Slide: what lies before `keep_from` is not asked for again.
-            let keep = keep_from.clamp(self.base, self.filled);
-            let (from, to) = ((keep - self.base) as usize, (self.filled - self.base) as usize);
-            self.buf.copy_within(from..to, 0);
-            self.base = keep;
+    fn block_bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |(buf, len)| &buf[..*len])
+    }
+
+    fn block_end(&self) -> u64 {
+        self.block_at + self.block_bytes().len() as u64
+    }
+
+    /// Makes `offset..want` contiguous: in the next block, or across blocks in `carry`.
+    fn put_together(&mut self, offset: u64, want: u64) -> Result<()> {
+        let carried = self.carry_at + self.carry.len() as u64;
+        if !self.carry.is_empty() && offset >= self.carry_at && offset < carried {
+            self.carry.drain(..(offset - self.carry_at) as usize);
+        } else {
+            self.carry.clear();
         }
-        let (block, len) = self.next_block()?;
-        let at = (self.filled - self.base) as usize;
-        self.buf[at..at + len].copy_from_slice(&block[..len]);
-        self.filled += len as u64;
-        self.blocks.give_back(block);
+        self.carry_at = offset;
+        loop {
+            let have = self.carry_at + self.carry.len() as u64;
+            // `end` moves back when the file turns out to be shorter.
+            if have >= want.min(self.end) {
+                return Ok(());
+            }
+            if have >= self.block_end() {
+                self.fetch()?;
+                if self.carry.is_empty() && want <= self.block_end() {
+                    return Ok(()); // all of it lies in the new block
+                }
+                continue;
+            }
+            let upto = want.min(self.block_end());
+            let (from, to) = ((have - self.block_at) as usize, (upto - self.block_at) as usize);
+            let Some((buf, _)) = &self.block else { return Ok(()) };
+            self.carry.extend_from_slice(&buf[from..to]);
+        }
+    }
+
+    fn fetch(&mut self) -> Result<()> {
+        self.block_at = self.block_end();
+        if let Some((buf, _)) = self.block.take() {
+            self.blocks.give_back(buf);
+        }
+        let (buf, len) = self.next_block()?;
+        self.block = Some((buf, len));
         if len == 0 {
-            self.end = self.filled;
+            self.end = self.end.min(self.block_at);
         }
         Ok(())
     }

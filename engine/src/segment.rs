@@ -25,7 +25,7 @@ use crate::manifest::Manifest;
 use crate::names;
 
 /// Bytes of one fill write.
-pub(crate) const FILL_BYTES: usize = 512 << 10;
+pub(crate) const FILL_BYTES: usize = 1 << 20;
 
 /// How far ahead of the active segment's end the fill may be, so that the spare is ready before it.
 const HEAD_START_BYTES: u64 = 4 * FILL_BYTES as u64;

@@ -49,8 +49,7 @@ pub(crate) fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFac
     let len = work.plan.storage.len(&file).map_err(|e| Error::io("measuring a segment", e))?;
     check_identity(work, id, &facts, &file)?;
     let unit = work.state.facts.unit as usize;
-    let show = work.state.facts.batch_bytes_max as usize;
-    let mut window = Window::open(work.plan.storage, &file, unit as u64, len, show)?;
+    let mut window = Window::open(work.plan.storage, &file, unit as u64, len)?;
     let mut offset = unit as u64;
     let mut told = offset;
     while offset + (unit as u64) <= len {
@@ -82,7 +81,7 @@ pub(crate) fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFac
                 return Err(Error::flaw(&format!("segment {id} at offset {offset}"), &flaw));
             }
             Err(_) => {
-                if bytes[..unit].iter().any(|byte| *byte != 0) {
+                if bytes[..unit].chunks_exact(8).any(|chunk| chunk != [0; 8]) {
                     work.dirty.insert(id);
                 }
                 work.troubled = work.troubled || work.claim >= work.expected;
