@@ -75,8 +75,8 @@ impl Writer {
         self.core.first
     }
 
-    /// What any append would be refused with now. While the disk is full, tickets stay pending: what
-    /// is staged becomes durable once there is space. This tells who waits for one why.
+    /// What any append would be refused with now. While the disk is full, tickets stay pending:
+    /// what is staged becomes durable once there is space. This tells who waits for one why.
     ///
     /// # Errors
     /// `NoSpace`, `Halted` or `Closed`.
