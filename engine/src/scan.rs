@@ -24,8 +24,8 @@ const BLOCKS_AHEAD: usize = 3;
 
 type Block = (AlignedBuf, usize);
 
-/// A window that slides over a range of a file. Bytes are looked at in the block that was read; only
-/// what straddles two blocks is put together in memory of its own.
+/// A window that slides over a range of a file. Bytes are looked at in the block that was read;
+/// only what straddles two blocks is put together in memory of its own.
 pub(crate) struct Window {
     blocks: Blocks,
     /// The block at hand, and the offset in the file of its first byte.

@@ -238,7 +238,10 @@ impl Segments {
         let Some(mut fill) = self.filling.take() else { return };
         fill.busy = false;
         if let Err(error) = done.result {
-            tracing::warn!(shard = self.shard.0, %error, "preparing the next segment failed");
+            if self.trouble.is_none() {
+                let shard = self.shard.0;
+                tracing::warn!(shard, %error, "preparing the next segment fails; trying on");
+            }
             self.trouble = Some(error);
             self.retry_at = now + RETRY_NS;
             if !matches!(fill.step, Step::Creating) {
