@@ -20,11 +20,12 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-/// The error of a write that stayed short.
+/// The error of a write that stayed short: what a full file system or quota does to a write that
+/// it could take a part of.
 pub(super) fn short_write(wrote: usize, len: usize) -> io::Error {
     io::Error::new(
-        io::ErrorKind::WriteZero,
-        format!("wrote {wrote} of {len} bytes, {RESUBMITS_MAX} times over"),
+        io::ErrorKind::StorageFull,
+        format!("wrote {wrote} of {len} bytes, {RESUBMITS_MAX} times over: no space"),
     )
 }
 

@@ -236,7 +236,7 @@ mod tests {
                 assert!(matches!(verdict, Verdict::Resubmit));
             }
             match round(&mut slot, short, Some(-libc::ECANCELED)) {
-                Verdict::Over(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::WriteZero),
+                Verdict::Over(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
                 other => panic!("{other:?}"),
             }
         }

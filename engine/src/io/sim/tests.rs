@@ -213,7 +213,7 @@ fn interruptions_are_resubmitted_and_bounded() {
     sim.set_faults(Faults { short_write: 1_000_000, ..Faults::default() });
     disk.submit(1, write_op(&file, 4096, 3, true)).unwrap();
     let done = drain(&mut *disk).remove(0);
-    assert_eq!(done.result.unwrap_err().kind(), io::ErrorKind::WriteZero);
+    assert_eq!(done.result.unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert!(done.buf.is_some());
 }
 
