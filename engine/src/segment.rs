@@ -204,6 +204,19 @@ impl Segments {
         at <= active.offset + ahead
     }
 
+    /// The shard closes: what was being prepared and has no name yet is removed.
+    pub(crate) fn abandon(&mut self, disk: &mut dyn Disk) {
+        let named = |fill: &Fill| fill.busy || matches!(fill.step, Step::Naming { .. });
+        if self.filling.as_ref().is_none_or(named) {
+            return;
+        }
+        let Some(fill) = self.filling.take() else { return };
+        if !matches!(fill.step, Step::Creating) {
+            let name = names::segment(self.shard, fill.number);
+            let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+        }
+    }
+
     fn poll_named(&mut self, manifest: &Manifest) {
         let Some(Fill { step: Step::Naming { file, edit }, .. }) = &self.filling else { return };
         if manifest.durable_edits < *edit {

@@ -521,6 +521,9 @@ impl Shard {
             }
             self.closing = Closing::Sealing;
         }
+        if self.closing >= Closing::Sealing {
+            self.segments.abandon(&mut *self.disk);
+        }
         if self.closing == Closing::Sealing && self.sealer.idle() && self.manifest.idle() {
             let last_seq = self.commit.durable;
             self.closing = Closing::Recording(self.manifest.push(Edit::Closed { last_seq }));
