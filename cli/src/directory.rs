@@ -134,6 +134,18 @@ pub(crate) fn open_existing(
     Ok(Engine::open(config)?)
 }
 
+/// Opens an existing directory for writing, to change what stands in its manifest.
+pub(crate) fn open_to_change(dir: &Path, backend: Backend) -> Result<Engine> {
+    match open_existing(dir, Recovery::TolerateTail, 0, backend) {
+        // Its batches may be larger than the default memory takes.
+        Err(error) if matches!(error.downcast_ref(), Some(sapwood::Error::Invalid(_))) => {
+            let stage_bytes = BATCHES_STAGED_MIN * BATCH_BYTES_MAX;
+            open_existing(dir, Recovery::TolerateTail, stage_bytes, backend)
+        }
+        opened => opened,
+    }
+}
+
 /// Says so when there is no directory, instead of making one.
 pub(crate) fn must_exist(dir: &Path) -> Result<()> {
     match std::fs::metadata(dir) {

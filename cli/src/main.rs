@@ -20,6 +20,7 @@ mod progress;
 mod read;
 mod salvage;
 mod survey;
+mod truncate;
 mod verify;
 
 use std::io::{self, IsTerminal};
@@ -54,6 +55,7 @@ enum Command {
     Append(append::Args),
     Read(read::Args),
     Logs(logs::Args),
+    Truncate(truncate::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -92,6 +94,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Append(args) => append::run(&args, backend),
         Command::Read(args) => read::run(&args, backend),
         Command::Logs(args) => logs::run(&args, backend),
+        Command::Truncate(args) => truncate::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),

@@ -79,12 +79,16 @@ pub(crate) struct Cursor {
     items: Vec<Item>,
     taken: usize,
     current: Option<usize>,
+    /// The view's count when the start was last looked at.
+    trims: u64,
 }
 
 impl Cursor {
     pub(crate) fn new(source: Source, log: LogId, next: Lsn, not_before_us: u64) -> Self {
+        let trims = source.view.trims();
         Self {
             source,
+            trims,
             log,
             next,
             not_before_us,
@@ -133,6 +137,15 @@ impl Cursor {
     /// Moves to the next record. `disk`: reading from disk is allowed here.
     pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
         self.current = None;
+        let trims = self.source.view.trims();
+        if trims != self.trims {
+            self.trims = trims;
+            let start = self.source.view.lock().log(self.log).map_or(Lsn(0), |log| log.start);
+            if self.next < start {
+                self.forget();
+                return Err(Error::Trimmed { start });
+            }
+        }
         loop {
             while self.taken < self.items.len() {
                 if self.take_item()? {

@@ -282,7 +282,7 @@ impl Stream {
                 view.put_log(*id, LogView::new(facts.start, facts.start));
             }
             if let Some(log) = view.log_mut(*id) {
-                log.start = log.start.max(facts.start);
+                log.raise_start(*id, facts.start);
                 log.epoch = log.epoch.max(facts.tail_epoch);
             }
         }

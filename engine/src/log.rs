@@ -107,6 +107,8 @@ impl Log {
                 expect = Some((position, false));
                 position.lsn
             }
+            // The record was read before it was truncated: nothing is missed.
+            From::After(position) if position.lsn.next() == start => start,
             From::After(position) => {
                 expect = Some((position, true));
                 position.lsn
@@ -187,6 +189,32 @@ impl Log {
     /// As [`info`](Self::info).
     pub fn durable(&self) -> Result<Lsn> {
         Ok(self.info()?.durable)
+    }
+
+    /// Moves the start of the log up to `lsn`, durably: everything below it is gone for readers,
+    /// who are told `Trimmed`. `lsn` may be the durable end, which leaves nothing. The space comes
+    /// back later, segment by segment, once no log needs one. Below the start there is nothing to
+    /// do, which is no error.
+    ///
+    /// A caller that stops waiting (an error) may find the start moved all the same.
+    ///
+    /// # Errors
+    /// `Unwritten` beyond the durable end; `Invalid` in a read-only engine; else as the shard says.
+    pub fn truncate(&self, lsn: Lsn) -> Result<()> {
+        let port = self.inner.port(self.id.shard())?;
+        {
+            let view = port.view.lock();
+            let log = view.log(self.id).ok_or_else(|| Error::NoSuchLog(self.name.to_string()))?;
+            if lsn > log.next {
+                return Err(Error::Unwritten { tail: log.next });
+            }
+            if lsn <= log.start {
+                return Ok(());
+            }
+        }
+        change(port, vec![Edit::Start { log: self.id, start: lsn }])?;
+        port.view.raise_start(self.id, lsn);
+        Ok(())
     }
 
     /// Goes on without what `damage` names, durably: every later reader is told `Lost`, once, and

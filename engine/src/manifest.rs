@@ -104,6 +104,7 @@ impl State {
             Edit::Start { log, start } => {
                 if let Some(facts) = self.logs.get_mut(log) {
                     facts.start = facts.start.max(*start);
+                    self.damages.retain(|damage| !damage.is_below(*log, *start));
                 }
             }
             Edit::Deleted { log } => {

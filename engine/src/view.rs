@@ -51,6 +51,13 @@ impl LogView {
         }
     }
 
+    /// Moves the start up; everything below it is durable, or was once.
+    pub(crate) fn raise_start(&mut self, log: LogId, start: Lsn) {
+        self.start = self.start.max(start);
+        self.next = self.next.max(start);
+        self.damages.retain(|damage| !damage.is_below(log, start));
+    }
+
     /// The damage that covers `lsn`, if any.
     pub(crate) fn damage_at(&self, lsn: Lsn) -> Option<&DamageFacts> {
         let covers =
@@ -141,6 +148,9 @@ pub(crate) struct View {
     pub(crate) wait: WaitWord,
     /// The shard's durable watermark, for a look without the lock.
     durable: AtomicU64,
+    /// Counts what may have taken something from under a reader: starts that moved, segments that
+    /// went.
+    trims: AtomicU64,
 }
 
 /// What the lock protects.
@@ -156,7 +166,8 @@ pub(crate) struct ViewState {
 impl View {
     pub(crate) fn new(shard: ShardId, state: ViewState) -> Self {
         let durable = AtomicU64::new(state.durable);
-        Self { shard, state: Mutex::new(state), wait: WaitWord::default(), durable }
+        let (wait, trims) = (WaitWord::default(), AtomicU64::new(0));
+        Self { shard, state: Mutex::new(state), wait, durable, trims }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ViewState> {
@@ -170,6 +181,20 @@ impl View {
     /// The shard's durable watermark, in batch sequence.
     pub(crate) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Grows whenever a start has moved up: who is in the middle of a batch looks again then.
+    pub(crate) fn trims(&self) -> u64 {
+        self.trims.load(Ordering::Acquire)
+    }
+
+    /// Moves the start of a log up, which is durable by now. Whoever stands below it is told
+    /// `Trimmed`, also in the middle of a batch.
+    pub(crate) fn raise_start(&self, log: LogId, start: Lsn) {
+        if let Some(view) = self.state.lock().log_mut(log) {
+            view.raise_start(log, start);
+        }
+        self.trims.fetch_add(1, Ordering::Release);
     }
 
     /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is

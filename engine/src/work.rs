@@ -107,7 +107,8 @@ impl<'a> Work<'a> {
     ) -> Self {
         let mut view = ViewState::default();
         for (id, facts) in &state.logs {
-            let mut log = LogView::new(facts.start, facts.tail);
+            // The start may have moved after the snapshot that told the tail; it was durable then.
+            let mut log = LogView::new(facts.start, facts.tail.max(facts.start));
             log.epoch = facts.tail_epoch;
             log.last_time_us = facts.tail_time_us;
             log.chain.clone_from(&facts.chain);

@@ -116,6 +116,18 @@ fn create_log() {
     life.demand(&["manifest write under way", "manifest write"]);
 }
 
+/// The start moves up, also to the durable end, where nothing is left of the log.
+#[test]
+fn truncate() {
+    let (mut life, writer) = settled(13);
+    life.append(&writer, "a", 7);
+    life.truncate("a", 3);
+    life.append(&writer, "a", 2);
+    life.truncate("a", 14);
+    life.append(&writer, "a", 1);
+    life.demand(&["manifest write under way", "manifest write"]);
+}
+
 /// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first.
 #[test]
 fn manifest_snapshot() {

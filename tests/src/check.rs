@@ -2,7 +2,7 @@
 //!
 //! Not here: what led to the state that is compared (`world`).
 
-use sapwood::{Engine, From, Log, Lsn, Reader};
+use sapwood::{Engine, Error, From, Log, Lsn, Reader};
 
 use crate::ensure;
 use crate::model::{LogTruth, Model, Staged, Verdict};
@@ -39,16 +39,22 @@ fn same(staged: &Staged, epoch: u32, payload: &[u8]) -> Verdict {
     Ok(())
 }
 
-/// Reads a whole log and returns how many records it has.
+/// Reads a whole log and returns where it ends.
 ///
 /// # Errors
 /// As [`read_on`].
 pub fn read_all(log: &Log, truth: &LogTruth) -> Verdict<u64> {
+    let start = log.start().map_err(|e| e.to_string())?.0;
+    if let Some(below) = start.checked_sub(1) {
+        let answer = log.reader(From::Lsn(Lsn(below))).map(|_| ());
+        let told = matches!(answer, Err(Error::Trimmed { start: Lsn(at) }) if at == start);
+        ensure!(told, "below the start {start}: {answer:?}");
+    }
     let mut reader = log.reader(From::Start).map_err(|e| e.to_string())?;
-    read_on(&mut reader, truth, 0, u64::MAX / 2)
+    read_on(&mut reader, truth, start, u64::MAX / 2)
 }
 
-/// How many records each log of an engine that was just opened has, each checked; the logs are
+/// Where each log of an engine that was just opened ends, each record checked; the logs are
 /// those of the model, give or take those whose creation was under way.
 ///
 /// # Errors
@@ -67,7 +73,11 @@ pub fn survey(engine: &Engine, model: &Model) -> Verdict<Vec<(String, u64)>> {
         let log = log.ok_or_else(|| told("listed and not found".into()))?;
         let count = read_all(&log, truth).map_err(told)?;
         if info.durable != Lsn(count) {
-            return Err(told(format!("durable end {}, {count} records", info.durable)));
+            return Err(told(format!("durable end {}, read up to {count}", info.durable)));
+        }
+        let starts = truth.start..=truth.start_asked;
+        if !starts.contains(&info.start.0) {
+            return Err(told(format!("starts at {}, not in {starts:?}", info.start)));
         }
         if info.epoch.0 < truth.epoch {
             return Err(told(format!("epoch {}, {} was taken", info.epoch, truth.epoch)));
@@ -87,6 +97,9 @@ pub fn survey(engine: &Engine, model: &Model) -> Verdict<Vec<(String, u64)>> {
 pub fn after_open(engine: &Engine, model: &mut Model) -> Verdict {
     for (name, count) in survey(engine, model)? {
         let truth = model.logs.entry(name.clone()).or_default();
+        let log = engine.find(&name).map_err(|e| e.to_string())?;
+        let start = log.map(|log| log.start()).transpose().map_err(|e| e.to_string())?;
+        truth.settle_start(start.map_or(0, |lsn| lsn.0))?;
         let (kept, taken) = truth.settle(count).map_err(|e| format!("log {name:?}: {e}"))?;
         model.kept += kept;
         model.taken += taken;

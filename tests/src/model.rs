@@ -57,6 +57,10 @@ pub struct LogTruth {
     pub acked: u64,
     /// Every LSN below was shown to a reader.
     pub shown: u64,
+    /// The first LSN kept, as callers were told.
+    pub start: u64,
+    /// The highest start that was asked for: a power cut may have kept it or not.
+    pub start_asked: u64,
     /// The highest epoch whose writer was handed out.
     pub epoch: u32,
     /// What (epoch, LSN) ever named, in all lives.
@@ -102,6 +106,17 @@ impl LogTruth {
         let fresh = end.saturating_sub(self.acked);
         self.acked = self.acked.max(end);
         Ok(fresh)
+    }
+
+    /// A recovery found the log to start here.
+    ///
+    /// # Errors
+    /// When a truncation that was answered is forgotten, or one that nobody asked for is there.
+    pub fn settle_start(&mut self, start: u64) -> Verdict {
+        let (told, asked) = (self.start, self.start_asked);
+        ensure!((told..=asked).contains(&start), "starts at {start}, told {told}, asked {asked}");
+        (self.start, self.start_asked) = (start, start);
+        Ok(())
     }
 
     /// A recovery kept `count` records: they are the log from now on.

@@ -44,6 +44,13 @@ pub enum Op {
         /// At most so many records.
         limit: u64,
     },
+    /// Truncate a log at this share of what is left of it, in percent.
+    Truncate {
+        /// Which log.
+        log: usize,
+        /// How much of it goes.
+        share: u64,
+    },
     /// Create logs.
     Create {
         /// How many.
@@ -89,6 +96,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         91..94 => Op::Fence { log },
         94..96 => Op::AppendFenced { log },
         96..97 => Op::Read { log, from: 0, limit: u64::MAX / 2 },
+        97..98 => Op::Truncate { log, share: rng.below(101) },
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

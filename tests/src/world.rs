@@ -338,6 +338,7 @@ impl World {
             }
             Op::Collect => self.collect(session),
             Op::Read { log, from, limit } => self.read(session, log, from, limit),
+            Op::Truncate { log, share } => self.truncate(session, log, share),
             Op::Create { count } => self.create(session, count),
         }
     }
@@ -472,7 +473,8 @@ impl World {
         let name = &session.names[log];
         let handle = session.engine.log(name).map_err(|e| e.to_string())?;
         let durable = handle.durable().map_err(|e| e.to_string())?.0;
-        let from = durable * percent / 100;
+        let start = handle.start().map_err(|e| e.to_string())?.0;
+        let from = start + (durable - start) * percent / 100;
         let mut reader = handle.reader(From::Lsn(Lsn(from))).map_err(|e| e.to_string())?;
         let cut = self.disk.is_cut();
         let truth = self.model.logs.entry(name.clone()).or_default();
@@ -481,6 +483,27 @@ impl World {
         ensure!(end >= durable.min(from + limit), "{end} read of {durable}");
         if !cut {
             truth.shown = truth.shown.max(end);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, session: &mut Session, log: usize, share: u64) -> Verdict {
+        let handle = session.engine.log(&session.names[log]).map_err(|e| e.to_string())?;
+        let info = handle.info().map_err(|e| e.to_string())?;
+        let to = info.start.0 + (info.durable.0 - info.start.0) * share / 100;
+        let (ghost, truth) = (self.disk.is_cut(), self.truth(session, log));
+        if !ghost {
+            // What is truncated was durable: it can never be missing again.
+            truth.shown = truth.shown.max(to);
+            truth.start_asked = truth.start_asked.max(to);
+        }
+        if let Err(error) = handle.truncate(Lsn(to)) {
+            return self.excuse(session, &error);
+        }
+        let start = handle.start().map_err(|e| e.to_string())?;
+        ensure!(start == Lsn(to), "truncated at {to}, the start is {start}");
+        if !self.disk.is_cut() {
+            self.truth(session, log).start = to;
         }
         Ok(())
     }

@@ -251,6 +251,12 @@ impl LogFacts {
 }
 
 impl DamageFacts {
+    /// All of it lies below the start of its log: nobody can read there any more.
+    #[must_use]
+    pub fn is_below(&self, log: LogId, start: Lsn) -> bool {
+        self.log == Some(log) && self.last_lsn.is_some_and(|last| last < start)
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let log = self.log.map_or(NO_LOG, |log| log.0);
         let last_lsn = self.last_lsn.map_or(NO_LSN, |lsn| lsn.0);

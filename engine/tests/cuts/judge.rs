@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood::io::Storage;
 use sapwood::io::sim::SimStorage;
-use sapwood::{Config, Driving, Engine, Epoch, From, Ticket, Writer};
+use sapwood::{Config, Driving, Engine, Epoch, From, Lsn, Ticket, Writer};
 
 use super::{Cut, Tap};
 
@@ -21,6 +21,9 @@ pub(crate) struct Known {
     pub(crate) staged: u64,
     /// The last epoch that was handed out.
     pub(crate) epoch: Epoch,
+    /// The start: what callers were told, and the highest that was asked for.
+    pub(crate) start: u64,
+    pub(crate) start_asked: u64,
 }
 
 pub(crate) type Model = BTreeMap<String, Known>;
@@ -113,6 +116,14 @@ impl Life {
         }
     }
 
+    pub(crate) fn truncate(&mut self, log: &str, lsn: u64) {
+        self.model.get_mut(log).unwrap().start_asked = lsn;
+        self.step(|life| {
+            life.engine.log(log).unwrap().truncate(Lsn(lsn)).unwrap();
+            life.model.get_mut(log).unwrap().start = lsn;
+        });
+    }
+
     pub(crate) fn turn(&mut self) {
         for driving in &mut self.driving {
             driving.turn(Duration::from_millis(1));
@@ -159,6 +170,9 @@ pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model) {
             assert!(!least.created, "{step}: {name} was created");
             continue;
         }
+        let start = engine.log(name).unwrap().start().unwrap().0;
+        let starts = least.start..=most.start_asked;
+        assert!(starts.contains(&start), "{step}: {name} starts at {start}, not in {starts:?}");
         let (count, epoch) = read(&engine, name, step);
         assert!(least.acked <= count, "{step}: {name} has {count} of {} acked", least.acked);
         assert!(count <= most.staged, "{step}: {name} has {count} of {} staged", most.staged);
@@ -185,10 +199,11 @@ fn reopen(world: &SimStorage, counts: &BTreeMap<&String, u64>, step: &str) {
     assert!(of("segment") <= of("index") + 2, "{step}: {names:?}");
 }
 
-/// Reads a log from its start; how many records, and the last epoch.
+/// Reads a log from its start; where it ends, and the last epoch.
 fn read(engine: &Engine, name: &str, step: &str) -> (u64, Epoch) {
-    let mut reader = engine.log(name).unwrap().reader(From::Start).unwrap();
-    let (mut count, mut epoch) = (0, Epoch(0));
+    let log = engine.log(name).unwrap();
+    let mut reader = log.reader(From::Start).unwrap();
+    let (mut count, mut epoch) = (log.start().unwrap().0, Epoch(0));
     while let Some(record) = reader.next().wait().unwrap_or_else(|e| panic!("{step}: {name}: {e}"))
     {
         assert_eq!(record.lsn().0, count, "{step}: {name} is dense");
