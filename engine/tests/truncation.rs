@@ -9,7 +9,9 @@ use sapwood::{Config, Engine, Error, From, Log, Lsn, Position, Writer};
 
 fn fill(writer: &Writer, numbers: std::ops::Range<u8>) {
     let tickets: Vec<_> = numbers.map(|n| writer.submit(vec![n; 100]).unwrap()).collect();
-    tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
 }
 
 fn trimmed(log: &Log, lsn: u64) -> u64 {

@@ -76,7 +76,8 @@ fn look(world: &World, engine: &Engine, sum: &mut Rotten) -> Verdict {
 /// Every record that is delivered is the one that was staged there, and gaps are told.
 fn read(log: &Log, truth: &LogTruth) -> Verdict<Outcome> {
     let mut reader = log.reader(From::Start).map_err(|e| e.to_string())?;
-    let mut next = 0;
+    let mut next = log.start().map_err(|e| e.to_string())?.0;
+    ensure!((truth.start..=truth.start_asked).contains(&next), "starts at {next}");
     let mut lost = false;
     loop {
         match reader.next().wait() {
