@@ -117,7 +117,7 @@ impl Bed {
 
     /// Bytes of batches so far.
     pub(crate) fn used(&self) -> u64 {
-        self.engine.metrics().iter().map(|shard| shard.batch_bytes()).sum()
+        self.engine.batch_bytes()
     }
 
     /// Whether so many bytes more are still prewritten.

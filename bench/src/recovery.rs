@@ -83,7 +83,6 @@ fn fill_and_crash(cell: &Cell, dir: &Path) -> Result<(u64, u64)> {
     let (engine, mut drivers) = Engine::open_driven(config)?;
     let _driving = drivers.pop().context("an engine has a shard")?.bind()?;
     let writer = engine.log("bench")?.writer()?;
-    let metrics = engine.metrics();
     let payload: Vec<u8> = (0..cell.load.operation_bytes()).map(|at| (at * 31) as u8).collect();
     let mut batch = Batch::new();
     for record in payload.chunks(cell.load.record_bytes) {
@@ -91,8 +90,7 @@ fn fill_and_crash(cell: &Cell, dir: &Path) -> Result<(u64, u64)> {
     }
     let mut outstanding = VecDeque::new();
     let mut records = 0;
-    let written = || metrics.iter().map(|shard| shard.batch_bytes()).sum::<u64>();
-    while written() < RECOVERY_BYTES {
+    while engine.batch_bytes() < RECOVERY_BYTES {
         outstanding.push_back(writer.submit(&batch).map_err(|rejected| rejected.error)?);
         records += batch.len() as u64;
         if outstanding.len() == FILL_DEPTH
@@ -104,5 +102,5 @@ fn fill_and_crash(cell: &Cell, dir: &Path) -> Result<(u64, u64)> {
     for ticket in outstanding {
         ticket.wait()?;
     }
-    Ok((records, written()))
+    Ok((records, engine.batch_bytes()))
 }

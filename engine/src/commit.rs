@@ -34,6 +34,8 @@ pub(crate) struct InFlight {
     pub runs: Vec<Run>,
     /// Back from the disk, durable.
     pub landed: Option<StagedBatch>,
+    /// When it came back.
+    pub landed_ns: u64,
 }
 
 /// What every header of a shard has in common.
@@ -91,7 +93,7 @@ impl Commit {
         let crc = complete(bytes, used, &header, &closed.runs, active.nonce);
         let len = bytes.len() as u64;
         let offset = active.offset;
-        let Closed { staged, runs, records, time_us } = closed;
+        let Closed { staged, runs, records, time_us, staged_ns, taken_ns } = closed;
         let op = Op::Write {
             file: active.file.clone(),
             offset,
@@ -100,7 +102,8 @@ impl Commit {
         };
         if let Err((_, op)) = disk.submit(token | seq, op) {
             if let Op::Write { buf: IoBuf::Staged(staged), .. } = op {
-                self.pending = Some(Closed { staged, runs, records, time_us });
+                let back = Closed { staged, runs, records, time_us, staged_ns, taken_ns };
+                self.pending = Some(back);
             }
             return Ok(false);
         }
@@ -116,6 +119,7 @@ impl Commit {
             records,
             runs,
             landed: None,
+            landed_ns: 0,
         });
         Ok(true)
     }
@@ -150,12 +154,13 @@ impl Commit {
     }
 
     /// A write has ended. The error is that of the first batch that failed: the shard's end.
-    pub(crate) fn complete(&mut self, seq: u64, done: Done) -> io::Result<()> {
+    pub(crate) fn complete(&mut self, seq: u64, done: Done, now: u64) -> io::Result<()> {
         done.result?;
         let at = seq.checked_sub(self.durable + 1).map(|n| n as usize);
         let flight = at.and_then(|n| self.in_flight.get_mut(n));
         if let (Some(flight), Some(IoBuf::Staged(staged))) = (flight, done.buf) {
             flight.landed = Some(staged);
+            flight.landed_ns = now;
         }
         Ok(())
     }

@@ -72,6 +72,9 @@ pub struct Config {
     /// A shard that has been idle this long writes a mark, the witness of its last batch; 1 ms to
     /// 60 s. Default 10 ms.
     pub idle_mark_delay: Duration,
+    /// A durable write that takes longer than this is told (a warning with device, file, offset and
+    /// bytes, at most one a second) and counted; 0 = never. Default 100 ms.
+    pub slow_write_ms: u32,
     /// What recovery does about damage.
     pub recovery: Recovery,
     /// Open for reading only: no lock is taken, nothing is written.
@@ -105,6 +108,7 @@ impl Config {
             pipeline_bytes_min: 64 << 10,
             commit_delay_us: 0,
             idle_mark_delay: Duration::from_millis(10),
+            slow_write_ms: 100,
             recovery: Recovery::default(),
             read_only: false,
             create: true,

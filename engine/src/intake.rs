@@ -27,7 +27,7 @@ use crate::format::{
     BATCH_FRONT_BYTES, RECORD_HEADER_BYTES, RUN_BYTES, RUN_TABLE_HEADER_BYTES, RUNS_INLINE_MAX,
     RecordHeader, RecordKind, Run,
 };
-use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StagedBatch};
+use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StageUsage, StagedBatch};
 use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::record::Records;
@@ -75,6 +75,9 @@ pub(crate) struct Closed {
     pub runs: Vec<Run>,
     pub records: u32,
     pub time_us: u64,
+    /// When its first record was staged, and when the shard took it.
+    pub staged_ns: u64,
+    pub taken_ns: u64,
 }
 
 /// What changes together with a reservation.
@@ -83,6 +86,7 @@ pub(crate) struct Staging {
     runs: Vec<Run>,
     records: u32,
     time_us: u64,
+    staged_ns: u64,
     /// Closed because full, oldest first; the shard takes them in this order.
     closed: VecDeque<Closed>,
     spare_runs: Vec<Vec<Run>>,
@@ -150,6 +154,7 @@ impl Intake {
             runs: Vec::with_capacity(64),
             records: 0,
             time_us: 0,
+            staged_ns: 0,
             closed: VecDeque::with_capacity(crate::io::buf::STAGE_CELLS),
             spare_runs: (0..SPARE_RUNS).map(|_| Vec::with_capacity(64)).collect(),
             waiting: VecDeque::with_capacity(64),
@@ -334,9 +339,10 @@ impl Intake {
         let seq = guard.seq();
         let state = &mut **guard;
         if state.records == 0 {
-            // One look at the clock per batch (it is no system call): all its records share the
+            // One look at each clock per batch (it is no system call): all its records share the
             // time at which the first of them was staged.
             state.time_us = self.clock.wall_us();
+            state.staged_ns = self.clock.mono_ns();
         }
         let log = &mut state.logs[id.counter() as usize];
         if log.run_seq != seq {
@@ -454,7 +460,10 @@ impl Intake {
             }
             close_open(&mut guard);
         }
-        guard.closed.pop_front()
+        let mut closed = guard.closed.pop_front()?;
+        drop(guard);
+        closed.taken_ns = self.clock.mono_ns();
+        Some(closed)
     }
 
     /// Closes an empty batch, to be written as a mark; `None` when something is staged.
@@ -465,7 +474,8 @@ impl Intake {
         }
         let staged = guard.close(BATCH_FRONT_BYTES, 0)?;
         let time_us = self.clock.wall_us();
-        Some(Closed { staged, runs: guard.fresh_runs(), records: 0, time_us })
+        let (runs, records, staged_ns, taken_ns) = (guard.fresh_runs(), 0, 0, 0);
+        Some(Closed { staged, runs, records, time_us, staged_ns, taken_ns })
     }
 
     /// Whether anything waits to be written.
@@ -576,6 +586,11 @@ impl Intake {
         waiting.iter().for_each(|w| w.wake());
     }
 
+    /// How much of the staging memory is in use, and for what.
+    pub(crate) fn usage(&self) -> StageUsage {
+        self.ring.lock().usage()
+    }
+
     /// The bytes of batch `seq`, when they are still in memory.
     pub(crate) fn pin(&self, seq: u64) -> Option<crate::io::buf::Pinned> {
         self.ring.pin(seq)
@@ -631,8 +646,8 @@ fn close_open(guard: &mut StageGuard<'_, Staging>) -> bool {
     let state = &mut **guard;
     let runs = std::mem::replace(&mut state.runs, fresh);
     let records = std::mem::take(&mut state.records);
-    let time_us = state.time_us;
-    state.closed.push_back(Closed { staged, runs, records, time_us });
+    let (time_us, staged_ns, taken_ns) = (state.time_us, state.staged_ns, 0);
+    state.closed.push_back(Closed { staged, runs, records, time_us, staged_ns, taken_ns });
     true
 }
 

@@ -35,13 +35,13 @@ use crate::io::{
 use crate::io::{HostInfo, hostinfo};
 use crate::lsn::ShardId;
 use crate::manifest::{self, Cursor, Loaded, Manifest, State};
-use crate::metrics::ShardMetrics;
 use crate::names::{self, Name};
 use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
 use crate::shard::{Port, Request, Shard, ShardParts};
 use crate::view::View;
+use crate::watch::{UnderWay, Watched};
 use crate::work::Plan;
 
 /// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
@@ -496,9 +496,10 @@ fn make_shard(
         intake.put_log(id.counter() as usize, LogStage::new(epoch, log.next, log.last_time_us));
     }
     let depth = config.batches_in_flight as usize;
+    let operations = depth + BACKGROUND_OPS;
     let disk = storage
         .disk(&DiskSpec {
-            in_flight: depth + BACKGROUND_OPS,
+            in_flight: operations,
             arena: Some(intake.arena()),
             lock: Some(lock.file().clone()),
         })
@@ -520,8 +521,12 @@ fn make_shard(
         intake,
         view: Arc::new(View::new(id, view)),
         requests: Mutex::default(),
-        metrics: Arc::new(ShardMetrics::default()),
+        meters: Arc::default(),
+        under_way: Arc::new(UnderWay::new(&*disk, operations, config.slow_write_ms)),
     });
+    port.meters.turned_ns.set(storage.clock().mono_ns());
+    let (under_way, meters) = (Arc::clone(&port.under_way), Arc::clone(&port.meters));
+    let disk = Box::new(Watched::new(disk, &**storage, id, under_way, meters));
     Ok(Shard::new(ShardParts {
         id,
         port,

@@ -142,6 +142,8 @@ pub(crate) struct Sealer {
     busy: bool,
     retry_at: u64,
     failed: bool,
+    /// Segments sealed so far.
+    pub sealed: u64,
 }
 
 impl Sealer {
@@ -152,6 +154,11 @@ impl Sealer {
 
     pub(crate) fn idle(&self) -> bool {
         self.queue.is_empty() && self.work.is_none()
+    }
+
+    /// Segments that are full and not sealed yet.
+    pub(crate) fn behind(&self) -> u64 {
+        self.queue.len() as u64 + u64::from(self.work.is_some())
     }
 
     /// The last attempt failed and is to be tried again.
@@ -217,6 +224,7 @@ impl Sealer {
                     self.work = Some((job, step));
                     return Ok(false);
                 }
+                self.sealed += 1;
                 if let Some(seen) = view.lock().segments.get_mut(&job.active.id) {
                     seen.live = None;
                 }

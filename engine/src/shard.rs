@@ -25,11 +25,12 @@ use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
 use crate::lsn::ShardId;
 use crate::manifest::{Manifest, State};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Meters, Trouble, since};
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::{Pace, Segments};
 use crate::view::{Durable, Ended, View};
+use crate::watch::UnderWay;
 
 /// Tokens: the high byte says whose completion it is, the rest which.
 const TOKEN_BATCH: u64 = 1 << 56;
@@ -58,7 +59,9 @@ pub(crate) struct Port {
     pub intake: Arc<Intake>,
     pub view: Arc<View>,
     pub requests: Mutex<Requests>,
-    pub metrics: Arc<ShardMetrics>,
+    pub meters: Arc<Meters>,
+    /// What is at its disk.
+    pub under_way: Arc<UnderWay>,
 }
 
 /// Requests that wait for the shard.
@@ -67,6 +70,12 @@ pub(crate) struct Requests {
     queue: VecDeque<Request>,
     /// Nobody takes requests any more.
     ended: bool,
+}
+
+impl Requests {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
 }
 
 impl Port {
@@ -147,6 +156,8 @@ pub(crate) struct Shard {
     sealer: Sealer,
     done: Vec<Done>,
     wakers: Vec<Waker>,
+    /// When each batch landed that became durable in this turn.
+    landed_ns: Vec<u64>,
     /// Requests whose edits are on their way: answered when that many edits are durable.
     waiting: VecDeque<(u64, Arc<Reply>)>,
     depth: usize,
@@ -161,6 +172,8 @@ pub(crate) struct Shard {
     halted: bool,
     /// The disk as such has failed: its completions will not come.
     disk_lost: bool,
+    /// The meters say why no segment can be prepared.
+    in_trouble: bool,
 }
 
 impl Shard {
@@ -180,6 +193,7 @@ impl Shard {
             sealer: Sealer::default(),
             done: Vec::with_capacity(64),
             wakers: Vec::with_capacity(64),
+            landed_ns: Vec::with_capacity(64),
             waiting: VecDeque::new(),
             depth: parts.depth,
             mark_delay_ns: parts.mark_delay.as_nanos() as u64,
@@ -190,6 +204,7 @@ impl Shard {
             close_replies: Vec::new(),
             halted: false,
             disk_lost: false,
+            in_trouble: false,
         }
     }
 
@@ -218,12 +233,14 @@ impl Shard {
         }
         self.port.intake.unpark();
         let now = self.clock.mono_ns();
+        self.port.meters.turned_ns.set(now);
         self.dispatch(now);
         self.advance(now);
         self.admit();
         self.submit(now);
         self.background(now);
         self.answer();
+        self.gauge(now);
         self.close_if_drained();
         self.closing != Closing::Done
     }
@@ -289,13 +306,18 @@ impl Shard {
             let result = match token & TOKEN_KIND {
                 TOKEN_BATCH => {
                     let seq = token & !TOKEN_KIND;
-                    self.commit.complete(seq, done).map_err(|e| (format!("writing batch {seq}"), e))
+                    self.commit
+                        .complete(seq, done, now)
+                        .map_err(|e| (format!("writing batch {seq}"), e))
                 }
                 TOKEN_MANIFEST => self
                     .manifest
                     .complete(&mut *self.disk, TOKEN_MANIFEST, done.result, now)
                     .map_err(|e| ("writing the manifest".into(), e)),
                 TOKEN_FILL => {
+                    let ok = done.result.is_ok();
+                    let (created, wrote) = (done.file.is_some(), ok && done.buf.is_some());
+                    self.port.meters.filled(created, wrote);
                     self.segments.complete(&mut *self.disk, &mut self.manifest, done, now);
                     Ok(())
                 }
@@ -323,6 +345,9 @@ impl Shard {
         let mut marked = false;
         while let Some(batch) = self.commit.advance() {
             marked = batch.records == 0;
+            if !marked {
+                self.landed_ns.push(batch.landed_ns);
+            }
             self.publish(batch);
         }
         let durable = self.commit.durable;
@@ -332,10 +357,31 @@ impl Shard {
         self.unmarked_since = (!marked).then_some(now);
         self.port.intake.ack(before, durable, &mut self.wakers);
         self.port.view.notify(&mut self.wakers);
+        let woken = self.clock.mono_ns();
+        for landed in self.landed_ns.drain(..) {
+            self.port.meters.ack_ns.record(woken.saturating_sub(landed));
+        }
+    }
+
+    /// How things stand, for who asks.
+    fn gauge(&mut self, now: u64) {
+        let meters = &*self.port.meters;
+        meters.batches_in_flight.set(self.commit.in_flight.len() as u64);
+        meters.spares.set(self.segments.spares.len() as u64);
+        meters.sealing.set(self.sealer.behind());
+        meters.seals.set(self.sealer.sealed);
+        meters.resubmits.set(self.disk.resubmits());
+        since(&meters.seal_fails_ns, self.sealer.failed(), now);
+        since(&meters.manifest_waits_ns, self.manifest.wake_at().is_some(), now);
+        let trouble = self.segments.trouble.as_ref();
+        if trouble.is_some() != self.in_trouble {
+            self.in_trouble = trouble.is_some();
+            *meters.trouble.lock() = trouble.map(|error| Trouble::new(now, error));
+        }
     }
 
     fn publish(&mut self, batch: InFlight) {
-        self.port.metrics.batch(batch.records, batch.bytes);
+        self.port.meters.batch(batch.records, batch.bytes);
         self.port.view.publish(&Durable {
             segment: batch.segment,
             offset: batch.offset,
@@ -380,6 +426,10 @@ impl Shard {
                 }
                 self.commit.pending = self.port.intake.take(busy);
                 self.collecting_since = None;
+                if let Some(taken) = &self.commit.pending {
+                    let queued = taken.taken_ns.saturating_sub(taken.staged_ns);
+                    self.port.meters.queue_ns.record(queued);
+                }
             }
             if self.commit.pending.is_none() && !busy {
                 self.commit.pending = self.mark(now);
@@ -389,8 +439,10 @@ impl Shard {
             }
             let Some(active) = &mut self.segments.active else { return };
             let seq = self.manifest.seq();
+            let taken_ns = self.commit.pending.as_ref().map_or(0, |pending| pending.taken_ns);
             match self.commit.submit(&mut *self.disk, active, TOKEN_BATCH, seq) {
-                Ok(true) => {}
+                Ok(true) if taken_ns == 0 => {} // a mark
+                Ok(true) => self.port.meters.submitted(taken_ns),
                 Ok(false) => return,
                 Err(error) => self.halt("preparing a batch", error),
             }
@@ -433,6 +485,7 @@ impl Shard {
             return false;
         };
         self.port.intake.set_no_space(None);
+        self.port.meters.rolls.add(u64::from(full.is_some()));
         if let Some(active) = &self.segments.active {
             use crate::view::SegmentView;
             let seen = SegmentView::unsealed(active.number, active.nonce);
@@ -572,6 +625,7 @@ impl Shard {
             return;
         }
         self.halted = true;
+        self.port.meters.halted_ns.set(self.clock.mono_ns().max(1));
         tracing::error!(shard = self.id.0, doing, %error, "the shard halts");
         let cause = Arc::new(Cause { doing: format!("shard {}: {doing}", self.id), error });
         self.port.intake.fail(self.commit.durable + 1, Arc::clone(&cause));

@@ -265,6 +265,19 @@ impl ViewState {
         self.logs.iter().enumerate().filter_map(|(i, l)| Some((i as u64, l.as_deref()?)))
     }
 
+    /// Logs with damage that nobody chose to go on without, among `count` places from `from` on.
+    /// `None` beyond the last place.
+    pub(crate) fn damaged(&self, from: usize, count: usize) -> Option<Vec<u64>> {
+        let places = self.logs.get(from..)?.iter().take(count).enumerate();
+        if places.len() == 0 {
+            return None;
+        }
+        let damaged = places.filter(|(_, log)| {
+            log.as_ref().is_some_and(|log| log.damages.iter().any(|damage| !damage.lost))
+        });
+        Some(damaged.map(|(place, _)| (from + place) as u64).collect())
+    }
+
     /// Adds a durable batch: the runs to their logs, its place to the segment's index.
     pub(crate) fn add(&mut self, batch: &Durable<'_>) {
         self.durable = batch.seq;

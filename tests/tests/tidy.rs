@@ -39,9 +39,10 @@ const WORLD: &[(&str, &str)] = &[
 /// The engine's modules, bottom first: one imports only from rows above its own in this list.
 /// `format` and `io` share a row: bytes know no I/O, I/O knows no record.
 const LAYERS: &[&[&str]] = &[
-    &["lsn", "metrics"],
+    &["lsn", "histogram"],
+    &["metrics"],
     &["format", "io"],
-    &["names", "wake", "error", "chain", "dump"],
+    &["names", "wake", "error", "chain", "dump", "watch"],
     &["config", "record", "reply", "reads", "catalog", "index", "manifest", "scan", "view"],
     &["intake"],
     &["segment"],
@@ -53,9 +54,10 @@ const LAYERS: &[&[&str]] = &[
     &["recover"],
     &["catchup", "writer"],
     &["reader", "inner"],
-    &["follow", "log"],
+    &["follow", "log", "health"],
     &["open"],
     &["engine"],
+    &["publish"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.

@@ -230,6 +230,17 @@ pub struct StageRing<T> {
     align: usize,
 }
 
+/// What the memory of a ring is in use for, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageUsage {
+    /// Holds what is not durable yet.
+    pub staged: u64,
+    /// Durable, and held by readers at this moment.
+    pub pinned: u64,
+    /// All of it.
+    pub bytes: u64,
+}
+
 /// Why a reservation was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
@@ -352,6 +363,23 @@ impl<'a, T> StageGuard<'a, T> {
     #[must_use]
     pub fn open_bytes(&self) -> usize {
         self.guard.0.open_len
+    }
+
+    /// What the memory is in use for: a look at each batch that the ring remembers.
+    #[must_use]
+    pub fn usage(&self) -> StageUsage {
+        let mem = &*self.ring.mem;
+        let (staged, bytes) = (self.guard.0.open_len as u64, mem.len as u64);
+        let mut usage = StageUsage { staged, pinned: 0, bytes };
+        for extent in &self.guard.0.extents {
+            let cell = mem.cell(extent.seq);
+            if !cell.frozen.load(Ordering::Relaxed) {
+                usage.staged += extent.len as u64;
+            } else if cell.pins.load(Ordering::Relaxed) != 0 {
+                usage.pinned += extent.len as u64;
+            }
+        }
+        usage
     }
 
     /// Bytes of closed and open batches that are not yet reclaimable or never will be by the
@@ -661,6 +689,22 @@ mod tests {
         assert!(stage(&ring, 8, 4000).is_ok());
         assert!(ring.pin(1).is_none(), "its memory has been taken");
         assert!(owned.iter().all(|b| b.as_slice()[64] == 7));
+    }
+
+    #[test]
+    fn usage_tells_staged_from_pinned() {
+        let ring = ring(65536);
+        stage(&ring, 1, 100).unwrap();
+        let usage = || ring.lock().usage();
+        assert_eq!(usage(), StageUsage { staged: 164, pinned: 0, bytes: 65536 });
+        let batch = ring.lock().close(64, 0).unwrap();
+        assert_eq!((usage().staged, usage().pinned), (4096, 0));
+        batch.freeze();
+        assert_eq!((usage().staged, usage().pinned), (0, 0));
+        let held = ring.pin(1).unwrap();
+        assert_eq!((usage().staged, usage().pinned), (0, 4096));
+        drop(held);
+        assert_eq!((usage().staged, usage().pinned), (0, 0));
     }
 
     #[test]

@@ -65,17 +65,27 @@ pub struct File(Arc<FileInner>);
 
 #[derive(Debug)]
 enum FileInner {
-    /// A descriptor, and whether it is O_DIRECT.
-    Os { file: std::fs::File, direct: bool },
+    /// A descriptor, whether it is O_DIRECT, and the name it was opened by.
+    Os { file: std::fs::File, direct: bool, name: Box<str> },
     /// An inode of the simulated disk, and the lock it holds.
     #[cfg(any(test, feature = "sim"))]
-    Sim { inode: u64, writable: bool, hold: Option<sim::Hold> },
+    Sim { inode: u64, name: Box<str>, writable: bool, hold: Option<sim::Hold> },
 }
 
 impl File {
     /// Wraps a descriptor.
-    pub(crate) fn from_os(file: std::fs::File, direct: bool) -> Self {
-        Self(Arc::new(FileInner::Os { file, direct }))
+    pub(crate) fn from_os(file: std::fs::File, direct: bool, name: &str) -> Self {
+        Self(Arc::new(FileInner::Os { file, direct, name: name.into() }))
+    }
+
+    /// The name in the directory that it was opened or created by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &*self.0 {
+            FileInner::Os { name, .. } => name,
+            #[cfg(any(test, feature = "sim"))]
+            FileInner::Sim { name, .. } => name,
+        }
     }
 
     /// The descriptor.
@@ -113,8 +123,13 @@ impl File {
 
     /// Wraps an inode of the simulated disk.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn from_sim(inode: u64, writable: bool, hold: Option<sim::Hold>) -> Self {
-        Self(Arc::new(FileInner::Sim { inode, writable, hold }))
+    pub(crate) fn from_sim(
+        inode: u64,
+        name: &str,
+        writable: bool,
+        hold: Option<sim::Hold>,
+    ) -> Self {
+        Self(Arc::new(FileInner::Sim { inode, name: name.into(), writable, hold }))
     }
 
     /// The simulated inode.

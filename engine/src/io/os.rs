@@ -135,7 +135,7 @@ impl Directory {
         check_name(name)?;
         let mode = Permissions::from(FILE_MODE);
         let fd = rustix::fs::openat(&self.fd, name, self.create_flags(), mode)?;
-        Ok(File::from_os(fs::File::from(fd), self.direct))
+        Ok(File::from_os(fs::File::from(fd), self.direct, name))
     }
 
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
@@ -231,7 +231,7 @@ impl Storage for OsStorage {
         };
         let file = self.dir.open_flags(name, flags | self.dir.direct_flag())?;
         let len = file.metadata()?.len();
-        Ok((File::from_os(file, self.dir.direct), len))
+        Ok((File::from_os(file, self.dir.direct, name), len))
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
@@ -326,7 +326,7 @@ impl Storage for OsStorage {
                 if new {
                     self.dir.sync()?;
                 }
-                Ok(LockOutcome::Taken(LockGuard::new(File::from_os(file, false))))
+                Ok(LockOutcome::Taken(LockGuard::new(File::from_os(file, false, name))))
             }
         }
     }

@@ -115,7 +115,7 @@ pub(super) fn run(dir: &Directory, opts: &OsOptions) -> io::Result<Probe> {
             Finding::new(Durable::Fdatasync, "buffered writes: nothing else covers the cache")
         }
         (None, Some(file)) if !opts.read_only => {
-            measure(dir, File::from_os(file, true), backend.value)?
+            measure(dir, File::from_os(file, true, PROBE_FILE), backend.value)?
         }
         (None, _) => Finding::new(Durable::Dsync, "not measured: nothing may be written here"),
     };

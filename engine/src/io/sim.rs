@@ -309,14 +309,14 @@ impl Storage for SimStorage {
         let mut state = self.0.state.lock();
         let id = state.lookup(name)?;
         let len = state.inode(id)?.live.len();
-        Ok((File::from_sim(id, mode == Mode::Write, None), len))
+        Ok((File::from_sim(id, name, mode == Mode::Write, None), len))
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
         check_name(name)?;
         let inode = self.0.state.lock().new_inode();
         self.change_dir(DirChange::Create { name: name.to_owned(), inode })?;
-        Ok(File::from_sim(inode, true, None))
+        Ok(File::from_sim(inode, name, true, None))
     }
 
     fn len(&self, file: &File) -> io::Result<u64> {
@@ -412,7 +412,7 @@ impl Storage for SimStorage {
         self.0.locks.lock().insert(name.to_owned(), taking);
         let world = Arc::downgrade(&self.0);
         let hold = Hold { name: name.to_owned(), taking, world };
-        let file = File::from_sim(inode, true, Some(hold));
+        let file = File::from_sim(inode, name, true, Some(hold));
         let mut block = AlignedBuf::zeroed(identity.len())?;
         block[..identity.len()].copy_from_slice(identity);
         let len = block.len();

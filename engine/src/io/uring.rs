@@ -13,7 +13,7 @@
 //! One of the two rooms of the engine that may contain `unsafe`. Not here: when an operation is
 //! over (`slot`), what is done where there is no ring (`blocking`).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -395,7 +395,8 @@ impl UringDisk {
             (Ok(_), Kind::Create) => {
                 // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(slot.descriptor()) };
-                Some(File::from_os(fs::File::from(fd), self.dir.direct()))
+                let name = slot.name.as_deref().map(CStr::to_string_lossy).unwrap_or_default();
+                Some(File::from_os(fs::File::from(fd), self.dir.direct(), &name))
             }
             _ => None,
         };

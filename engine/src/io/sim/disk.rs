@@ -70,6 +70,7 @@ enum Job {
     },
     Create {
         inode: u64,
+        name: String,
         seq: u64,
     },
     Remove {
@@ -161,8 +162,8 @@ impl Flight {
             },
             Job::Sync { inode, covers } => state.finish_sync(inode, covers).map(|()| 0),
             Job::SyncDir { covers } => state.finish_sync_dir(covers).map(|()| 0),
-            Job::Create { inode, seq } => state.finish_dir(seq).map(|()| {
-                file = Some(File::from_sim(inode, true, None));
+            Job::Create { inode, name, seq } => state.finish_dir(seq).map(|()| {
+                file = Some(File::from_sim(inode, &name, true, None));
                 0
             }),
             Job::Remove { seq } => state.finish_dir(seq).map(|()| 0),
@@ -194,7 +195,8 @@ fn begin(state: &mut State, op: Op) -> (Job, Option<IoBuf>) {
         Op::SyncDir => Ok(Job::SyncDir { covers: state.completions() }),
         Op::Create { name } => check_name(&name).map(|()| {
             let inode = state.new_inode();
-            Job::Create { inode, seq: state.begin_dir(DirChange::Create { name, inode }) }
+            let change = DirChange::Create { name: name.clone(), inode };
+            Job::Create { inode, name, seq: state.begin_dir(change) }
         }),
         Op::Remove { name } => check_name(&name)
             .map(|()| Job::Remove { seq: state.begin_dir(DirChange::Remove { name }) }),
