@@ -8,9 +8,9 @@
 use std::io;
 
 use crate::format::{
-    BATCH_MAGIC, BatchHeader, BatchView, EntryBlock, Fence, Flaw, FrameView, INDEX_MAGIC,
-    IndexData, IndexHeader, MANIFEST_MAGIC, Posting, RunTable, SEGMENT_MAGIC, SegmentHeader,
-    UNIT_MIN, batch::BATCH_HEADER_BYTES, index::INDEX_BLOCK_BYTES,
+    BATCH_MAGIC, BatchHeader, BatchView, EntryBlock, Fence, Flaw, FrameView, HINT_MAGIC, HintPage,
+    INDEX_MAGIC, IndexData, IndexHeader, MANIFEST_MAGIC, Posting, RunTable, SEGMENT_MAGIC,
+    SegmentHeader, UNIT_MIN, batch::BATCH_HEADER_BYTES, index::INDEX_BLOCK_BYTES,
 };
 
 mod item;
@@ -26,6 +26,8 @@ pub enum FileKind {
     Manifest,
     /// The index of a sealed segment.
     Index,
+    /// What a writer tells followers on its host.
+    Hint,
     /// Who owns the directory.
     Lock,
     /// Zeroes only: prewritten, never used.
@@ -43,6 +45,7 @@ impl FileKind {
                 Some(&SEGMENT_MAGIC | &BATCH_MAGIC) => return Self::Segment,
                 Some(&MANIFEST_MAGIC) => return Self::Manifest,
                 Some(&INDEX_MAGIC) => return Self::Index,
+                Some(&HINT_MAGIC) => return Self::Hint,
                 _ => {}
             }
         }
@@ -62,6 +65,7 @@ impl FileKind {
             Self::Segment => "segment",
             Self::Manifest => "manifest",
             Self::Index => "index",
+            Self::Hint => "hint",
             Self::Lock => "lock",
             Self::Empty => "empty",
             Self::Foreign => "foreign",
@@ -112,6 +116,7 @@ pub fn dump(bytes: &[u8], options: &DumpOptions, sink: &mut Sink<'_>) -> io::Res
         FileKind::Segment => walk.segment()?,
         FileKind::Manifest => walk.manifest()?,
         FileKind::Index => walk.index()?,
+        FileKind::Hint => walk.hint()?,
         FileKind::Lock => walk.lock()?,
         FileKind::Empty => walk.tell(&DumpItem::gap(0, bytes.len(), Flaw::Magic, bytes))?,
         FileKind::Foreign => walk.flaw(0, "file", Flaw::Magic)?,
@@ -356,6 +361,16 @@ impl<'a> Walk<'a, '_, '_> {
         match IndexData::decode(self.bytes) {
             Err(flaw) if self.summary.flaws == 0 => self.flaw(0, "index", flaw),
             _ => Ok(()),
+        }
+    }
+
+    fn hint(&mut self) -> io::Result<()> {
+        match HintPage::decode(self.bytes) {
+            Ok(page) => {
+                self.summary.parts += 1;
+                self.tell(&DumpItem::Hint { page })
+            }
+            Err(flaw) => self.flaw(0, "hint page", flaw),
         }
     }
 

@@ -1,13 +1,20 @@
 //! Following a directory that another process writes.
 //!
 //! Invariants:
-//! - A batch is shown only when a claim covers it: the durable sequence in a later header, in a
-//!   mark, or in the manifest. Until then it is held back, however whole it looks.
+//! - A batch is shown only when a claim of the newest term covers it: the durable sequence in a
+//!   later header, in a mark, in the manifest, or in a hint page that is to be believed. Until then
+//!   it is held back, however whole it looks.
 //! - Nothing is written, nothing is held: when the writer's GC overtakes it, a reader gets
 //!   `Trimmed`.
-//! - It polls at a bounded interval: every millisecond while something comes, slowing to 50 ms.
+//! - It polls at a bounded interval: every millisecond while something comes, slowing to 50 ms. On
+//!   the writer's host it looks at the hint page, at headers only when that says more; elsewhere,
+//!   or without a page, at headers. Headers and manifest are looked at every 20 ms in any case.
 //!
 //! Not here: what a reader does with the view (`reader`), opening without a writer (`open`).
+
+mod hints;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +23,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use self::hints::Hints;
 use crate::catalog::Catalog;
 use crate::config::Recovery;
 use crate::error::{Error, Result};
@@ -36,7 +44,7 @@ const POLL_MIN: Duration = Duration::from_millis(1);
 /// The longest pause between two looks.
 const POLL_MAX: Duration = Duration::from_millis(50);
 
-/// Pauses between two looks at the manifest while the stream stands still.
+/// Pauses between two looks at the manifest, and at headers, while the stream stands still.
 const MANIFEST_EVERY: Duration = Duration::from_millis(20);
 
 /// A whole batch that nothing claims yet.
@@ -65,6 +73,9 @@ struct Stream {
     buf: AlignedBuf,
     manifest_seq: u64,
     manifest_at: u64,
+    hints: Hints,
+    /// What the hint page says is durable; `None` when there is none to believe.
+    told: Option<u64>,
 }
 
 pub(crate) fn open(
@@ -136,23 +147,44 @@ impl Stream {
             buf,
             manifest_seq,
             manifest_at: 0,
+            hints: Hints::new(storage, facts.directory, shard)?,
+            told: None,
             state,
         })
     }
 
     /// Looks for what is new; true when something was.
     fn poll(&mut self) -> Result<bool> {
-        let mut moved = false;
-        while self.read_next()? {
-            moved = true;
-            self.publish();
-        }
+        let mut moved = self.hear()?;
         let now = self.storage.clock().mono_ns();
-        if now >= self.manifest_at {
+        let due = now >= self.manifest_at;
+        if due || self.told.is_none_or(|durable| durable >= self.expected) {
+            while self.read_next()? {
+                moved = true;
+                self.publish();
+            }
+        }
+        if due {
             self.manifest_at = now + MANIFEST_EVERY.as_nanos() as u64;
             moved |= self.reload()?;
         }
         moved |= self.publish();
+        Ok(moved)
+    }
+
+    /// Looks at the hint page. It claims for its own term alone: what an older one left in flight
+    /// may have the same sequences, and is for the newest term's cut to judge.
+    fn hear(&mut self) -> Result<bool> {
+        self.told = None;
+        let Some(page) = self.hints.look() else { return Ok(false) };
+        let mut moved = false;
+        if page.term > self.state.term || page.manifest_seq > self.manifest_seq {
+            moved = self.reload()?;
+        }
+        if page.term == self.state.term {
+            self.told = Some(page.durable);
+            self.claim = self.claim.max(page.durable);
+        }
         Ok(moved)
     }
 

@@ -43,6 +43,7 @@ mod error;
 mod follow;
 pub mod format;
 mod health;
+mod hint;
 mod histogram;
 mod index;
 mod inner;

@@ -25,7 +25,8 @@ use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::follow;
 use crate::format::manifest::DirectoryFacts;
-use crate::format::{BatchHeader, SegmentHeader, UNIT_MIN};
+use crate::format::{BatchHeader, HintPage, SegmentHeader, UNIT_MIN};
+use crate::hint::Hint;
 use crate::inner::{Opened, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
@@ -33,8 +34,8 @@ use crate::io::{
     Backend, DiskSpec, Durable, LockGuard, LockOutcome, Mode, OsOptions, OsStorage, Storage,
 };
 use crate::io::{HostInfo, hostinfo};
-use crate::lsn::ShardId;
-use crate::manifest::{self, Cursor, Loaded, Manifest, State};
+use crate::lsn::{SegmentId, ShardId};
+use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
 use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
@@ -143,7 +144,7 @@ fn refuse_foreign(config: &Config, files: &[(String, Name)]) -> Result<()> {
 }
 
 fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
-    let me = hostinfo().map_err(|e| Error::io("asking who we are", e))?;
+    let me = me()?;
     let clock = storage.clock();
     let give_up = clock.mono_ns() + OWN_LOCK_WAIT.as_nanos() as u64;
     loop {
@@ -160,6 +161,10 @@ fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
             Err(e) => return Err(Error::io("locking the directory", e)),
         }
     }
+}
+
+fn me() -> Result<HostInfo> {
+    hostinfo().map_err(|e| Error::io("asking who we are", e))
 }
 
 fn locked(owner: Option<HostInfo>) -> Error {
@@ -504,19 +509,11 @@ fn make_shard(
             lock: Some(lock.file().clone()),
         })
         .map_err(|e| Error::io("making the shard's ring", e))?;
-    let mut ready = VecDeque::new();
-    for (segment, facts) in spares {
-        let name = names::segment(id, facts.file);
-        let (file, bytes) = storage
-            .open(&name, Mode::Write)
-            .map_err(|e| Error::io(format!("opening {name}"), e))?;
-        let offset = u64::from(state.facts.unit);
-        let (number, nonce) = (facts.file, facts.nonce);
-        ready.push_back(Active { id: segment, file, number, nonce, bytes, offset });
-    }
+    let ready = open_spares(&**storage, id, u64::from(facts.unit), &spares)?;
     let term = state.term;
     let segments = Segments::new(id, facts, term, ready, next_segment, next_number);
     let manifest = Manifest::new(&**storage, id, state, cursor)?;
+    let hint = begin_hint(&**storage, id, &manifest, durable)?;
     let port = Arc::new(Port {
         intake,
         view: Arc::new(View::new(id, view)),
@@ -534,12 +531,41 @@ fn make_shard(
         disk,
         manifest,
         segments,
+        hint,
         durable,
         prev_crc,
         depth,
         mark_delay: config.idle_mark_delay,
         commit_delay: Duration::from_micros(config.commit_delay_us),
     }))
+}
+
+fn open_spares(
+    storage: &dyn Storage,
+    shard: ShardId,
+    unit: u64,
+    spares: &VecDeque<(SegmentId, SegmentFacts)>,
+) -> Result<VecDeque<Active>> {
+    let open = |(id, facts): &(SegmentId, SegmentFacts)| {
+        let name = names::segment(shard, facts.file);
+        let opened = storage.open(&name, Mode::Write);
+        let (file, bytes) = opened.map_err(|e| Error::io(format!("opening {name}"), e))?;
+        let (number, nonce) = (facts.file, facts.nonce);
+        Ok(Active { id: *id, file, number, nonce, bytes, offset: unit })
+    };
+    spares.iter().map(open).collect()
+}
+
+fn begin_hint(
+    storage: &dyn Storage,
+    shard: ShardId,
+    manifest: &Manifest,
+    durable: u64,
+) -> Result<Hint> {
+    let (directory, term) = (manifest.state.facts.directory, manifest.state.term);
+    let manifest_seq = manifest.seq();
+    let page = HintPage { directory, shard, term, durable, manifest_seq, ..HintPage::default() };
+    Ok(Hint::open(storage, &me()?, page))
 }
 
 /// Opens for reading: exactly what the next write-open would keep, or, while another process

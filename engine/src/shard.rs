@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use crate::commit::{Commit, InFlight, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
+use crate::hint::Hint;
 use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
 use crate::lsn::ShardId;
@@ -37,6 +38,7 @@ const TOKEN_BATCH: u64 = 1 << 56;
 const TOKEN_MANIFEST: u64 = 2 << 56;
 const TOKEN_FILL: u64 = 3 << 56;
 const TOKEN_SEAL: u64 = 4 << 56;
+const TOKEN_HINT: u64 = 7 << 56;
 const TOKEN_KIND: u64 = 0xff << 56;
 
 /// Requests that may wait for one shard.
@@ -125,6 +127,7 @@ pub(crate) struct ShardParts {
     pub disk: Box<dyn Disk>,
     pub manifest: Manifest,
     pub segments: Segments,
+    pub hint: Hint,
     pub durable: u64,
     pub prev_crc: u32,
     pub depth: usize,
@@ -154,6 +157,7 @@ pub(crate) struct Shard {
     segments: Segments,
     manifest: Manifest,
     sealer: Sealer,
+    hint: Hint,
     done: Vec<Done>,
     wakers: Vec<Waker>,
     /// When each batch landed that became durable in this turn.
@@ -178,7 +182,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new(parts: ShardParts) -> Self {
-        let ShardParts { id, port, storage, disk, manifest, segments, durable, .. } = parts;
+        let ShardParts { id, port, storage, disk, manifest, segments, hint, durable, .. } = parts;
         let facts = manifest.state.facts;
         let stamp = Stamp { directory: facts.directory, shard: id, term: manifest.state.term };
         Self {
@@ -191,6 +195,7 @@ impl Shard {
             segments,
             manifest,
             sealer: Sealer::default(),
+            hint,
             done: Vec::with_capacity(64),
             wakers: Vec::with_capacity(64),
             landed_ns: Vec::with_capacity(64),
@@ -242,6 +247,7 @@ impl Shard {
         self.answer();
         self.gauge(now);
         self.close_if_drained();
+        self.tell(now);
         self.closing != Closing::Done
     }
 
@@ -262,7 +268,8 @@ impl Shard {
         let mark = self.unmarked_since.filter(|_| quiet).map(|since| since + self.mark_delay_ns);
         let send = self.collecting_since.map(|since| since + self.commit_delay_ns);
         let (fill, seal) = (self.segments.wake_at(), self.sealer.wake_at());
-        let wakes = [mark, send, fill, seal, self.manifest.wake_at()];
+        let hint = self.hint.wake_at(self.commit.durable, self.manifest.seq()).filter(|_| quiet);
+        let wakes = [mark, send, fill, seal, hint, self.manifest.wake_at()];
         let until = wakes.into_iter().flatten().min();
         let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
         match (until, limit) {
@@ -326,6 +333,10 @@ impl Shard {
                     self.sealer
                         .complete(disk, manifest, &self.port.view, TOKEN_SEAL, done, now)
                         .map_err(|e| ("sealing a segment".into(), e))
+                }
+                TOKEN_HINT => {
+                    self.hint.complete(done);
+                    Ok(())
                 }
                 _ => Ok(()),
             };
@@ -533,6 +544,14 @@ impl Shard {
         let disk = &mut *self.disk;
         if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, now, durable, tails) {
             self.halt("writing the manifest", io::Error::other(error.to_string()));
+        }
+    }
+
+    /// Tells foreign followers, last of all: what is new is acked by now.
+    fn tell(&mut self, now: u64) {
+        if !self.halted && self.closing <= Closing::Draining {
+            let (durable, seq) = (self.commit.durable, self.manifest.seq());
+            self.hint.step(&mut *self.disk, TOKEN_HINT, now, durable, seq);
         }
     }
 

@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use cuts::judge::{Life, Model, config};
 use sapwood::format::manifest::Frame;
-use sapwood::format::{BatchHeader, SegmentHeader};
+use sapwood::format::{BatchHeader, HintPage, SegmentHeader};
+use sapwood::io::buf::AlignedBuf;
 use sapwood::io::sim::{Faults, SimStorage};
+use sapwood::io::{Mode, Storage};
 use sapwood::{Config, Engine, Error, From, LogOptions, ShardReport};
 
 /// Another world per seed; `SAPWOOD_SEED=n` gives others for all tests.
@@ -48,6 +50,47 @@ fn mark() {
     life.idle(20);
     assert_eq!(life.engine.metrics()[0].marks, marks + 1);
     life.demand(&["batch write under way", "batch write"]);
+}
+
+/// The page says 5 after 5, in any part of it, of any moment: the next open does not ask it.
+#[test]
+fn hint() {
+    let (mut life, writer) = settled(9);
+    life.append(&writer, "a", 5);
+    life.idle(20);
+    life.demand(&["hint write under way", "hint write"]);
+    let life = Life::open(&disk(9), config(), Model::new(), true);
+    life.demand(&["create hint", "write hint"]);
+}
+
+/// A page that survived a crash and claims more than there is would, if anyone believed it, make a
+/// torn tail into rot.
+#[test]
+fn recovery_does_not_read_the_hint_page() {
+    let mut torn = 0;
+    for seed in 0..8 {
+        let (mut life, writer) = settled(90 + seed);
+        life.tap.record(false);
+        life.append(&writer, "a", 5);
+        life.idle(5);
+        for lsn in 10..20 {
+            drop(writer.submit(cuts::judge::payload("a", lsn)).unwrap());
+        }
+        life.turn();
+        let world = life.tap.crash();
+        let bytes = world.image("hint-000").unwrap();
+        let page = HintPage::decode(&life.tap.disk().image("hint-000").unwrap()).unwrap();
+        let lie = HintPage { durable: page.durable + 50, term: page.term + 1, ..page };
+        let (file, _) = world.open("hint-000", Mode::Write).unwrap();
+        let mut buf = AlignedBuf::zeroed(bytes.len().max(4096)).unwrap();
+        lie.encode(&mut buf);
+        world.write_at(&file, 0, &buf, 4096, true).unwrap();
+        let (report, count, end) = look(&world).unwrap();
+        assert!(end.is_ok() && report.damages.is_empty(), "{end:?} {report:?}");
+        assert!(count >= 10, "{count}");
+        torn += report.dropped;
+    }
+    assert!(torn > 0, "no tail was torn: the test shows nothing");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use samples::{Sample, samples};
 use sapwood::format::{
-    BatchHeader, EntryBlock, Flaw, Frame, IndexData, RecordHeader, RecordKind, RunTable,
+    BatchHeader, EntryBlock, Flaw, Frame, HintPage, IndexData, RecordHeader, RecordKind, RunTable,
     SegmentHeader, read_record,
 };
 
@@ -89,6 +89,7 @@ fn incompat_bits_are_unsupported_and_compat_bits_are_not() {
         "batch" => Some((104, 108)),
         "segment" | "index" => Some((8, 16)),
         "manifest" => Some((76, 84)),
+        "hint" => Some((72, 76)),
         _ => None,
     };
     for sample in samples() {
@@ -162,6 +163,7 @@ fn zeroes_are_nothing() {
         assert!(RecordHeader::decode(&zeroes).is_err());
         assert!(read_record(&zeroes).is_err());
         assert!(EntryBlock::decode(&zeroes).is_err());
+        assert!(HintPage::decode(&zeroes).is_err());
     }
 }
 
@@ -177,6 +179,7 @@ fn magics_differ() {
         assert_eq!(IndexData::decode(&bytes).is_ok(), is("index"), "{name}");
         assert_eq!(samples::read_batch(&bytes).is_ok(), is("batch"), "{name}");
         assert_eq!(read_record(&bytes).is_ok(), is("record"), "{name}");
+        assert_eq!(HintPage::decode(&bytes).is_ok(), is("hint"), "{name}");
     }
 }
 

@@ -237,6 +237,37 @@ fn a_read_only_open_follows_who_writes_and_shows_nothing_else() {
     engine.close().unwrap();
 }
 
+/// Nothing comes behind the record, no mark for a minute: the hint page alone shows it.
+#[test]
+fn a_foreign_follower_sees_a_record_long_before_its_mark() {
+    let dir = folder();
+    let config = Config { idle_mark_delay: Duration::from_secs(60), ..config(dir.path()) };
+    let engine = Engine::open(config.clone()).unwrap();
+    let log = engine.log("a").unwrap();
+    let writer = log.writer().unwrap();
+    writer.append(payload(0)).wait().unwrap();
+    let foreign = Engine::open(Config { read_only: true, ..config }).unwrap();
+    assert!(foreign.follows());
+    let theirs = foreign.log("a").unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let mut reader = theirs.reader(From::Start).unwrap().follow();
+        for _ in 0..4 {
+            let lsn = reader.next().wait().unwrap().unwrap().lsn();
+            tell.send(lsn).unwrap();
+        }
+    });
+    for lsn in 0..4 {
+        if lsn > 0 {
+            writer.append(payload(lsn)).wait().unwrap();
+        }
+        let shown = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(shown, Ok(Lsn(lsn)), "the last record is not shown");
+    }
+    reading.join().unwrap();
+    engine.close().unwrap();
+}
+
 #[test]
 fn a_read_only_open_without_a_writer_shows_what_the_next_open_keeps() {
     let dir = folder();

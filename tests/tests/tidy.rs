@@ -43,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["format", "io"],
     &["names", "wake", "error", "chain", "dump", "watch"],
-    &["config", "record", "reply", "reads", "catalog", "index", "manifest", "scan", "view"],
+    &["config", "record", "reply", "reads", "catalog", "hint", "index", "manifest", "scan", "view"],
     &["intake"],
     &["segment"],
     &["commit", "seal"],

@@ -6,8 +6,8 @@
 use std::fmt::{self, Write};
 
 use crate::format::{
-    BatchHeader, BatchKind, Edit, Flaw, FrameHeader, IndexEntry, IndexHeader, Link, LogFacts,
-    Posting, RecordHeader, RecordRef, Run, SegmentHeader,
+    BatchHeader, BatchKind, Edit, Flaw, FrameHeader, HintPage, IndexEntry, IndexHeader, Link,
+    LogFacts, Posting, RecordHeader, RecordRef, Run, SegmentHeader,
 };
 use crate::lsn::LogId;
 
@@ -137,6 +137,11 @@ pub enum DumpItem<'a> {
         /// Its name.
         name: &'a str,
     },
+    /// A hint page.
+    Hint {
+        /// As it stands.
+        page: HintPage,
+    },
     /// A line of the lock file.
     Lock {
         /// Which fact of the owner.
@@ -238,6 +243,7 @@ impl DumpItem<'_> {
             Self::IndexEntry { .. } => "entry",
             Self::Posting { .. } => "posting",
             Self::Name { .. } => "name",
+            Self::Hint { .. } => "hint",
             Self::Lock { .. } => "lock",
         }
     }
@@ -283,6 +289,7 @@ impl DumpItem<'_> {
                 "time_us": posting.time_us,
             ],
             Self::Name { log, name } => fields!["log": log.0, "name": *name],
+            Self::Hint { page } => hint_fields(page),
             Self::Lock { key, value } => fields!["key": *key, "value": *value],
         }
     }
@@ -371,6 +378,14 @@ fn frame_fields(offset: u64, header: &FrameHeader, crc: u32, follows: bool) -> F
         "lineage": hex(header.lineage), "shard": header.shard.0, "term": header.term,
         "time_us": header.time_us, "unit": header.unit,
         "prev_crc": crc_text(header.prev_crc), "crc": crc_text(crc),
+    ]
+}
+
+fn hint_fields(page: &HintPage) -> Fields {
+    fields![
+        "directory": hex(page.directory), "shard": page.shard.0, "term": page.term,
+        "durable": page.durable, "manifest_seq": page.manifest_seq,
+        "boot": format!("{:032x}", page.boot), "pid": page.pid, "start_time": page.start_time,
     ]
 }
 

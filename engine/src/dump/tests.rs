@@ -64,6 +64,19 @@ fn segment() -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn a_hint_page_is_told_and_a_torn_one_is_a_flaw() {
+    let page = HintPage { term: 3, durable: 41, pid: 7, ..HintPage::default() };
+    let mut bytes = vec![0; UNIT_MIN];
+    page.encode(&mut bytes);
+    let (told, summary) = lines(&bytes, &DumpOptions::default());
+    assert_eq!((summary.kind, summary.parts, summary.flaws), (FileKind::Hint, 1, 0));
+    assert!(told[0].starts_with("hint ") && told[0].contains("durable=41"), "{told:?}");
+    bytes[30] ^= 1;
+    let (told, summary) = lines(&bytes, &DumpOptions::default());
+    assert_eq!((summary.parts, summary.flaws), (0, 1), "{told:?}");
+}
+
 fn words(lines: &[String]) -> Vec<&str> {
     lines.iter().filter_map(|line| line.split(' ').next()).collect()
 }

@@ -16,6 +16,7 @@ use std::fmt;
 pub mod batch;
 pub mod edit;
 pub mod facts;
+pub mod hint;
 pub mod index;
 mod index_parts;
 pub mod manifest;
@@ -31,6 +32,7 @@ pub use batch::{
 };
 pub use edit::{Edit, Edits};
 pub use facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
+pub use hint::{HINT_BYTES, HINT_MAGIC, HintPage};
 pub use index::{EntryBlock, Fence, INDEX_MAGIC, IndexData, IndexEntry, IndexHeader, Posting};
 pub use manifest::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameView, MANIFEST_MAGIC, SNAPSHOT};
 pub use record::{

@@ -46,6 +46,12 @@ impl HostInfo {
         .into_bytes()
     }
 
+    /// The boot's id as a number; 0 when it is none.
+    #[must_use]
+    pub fn boot_number(&self) -> u128 {
+        u128::from_str_radix(&self.boot.replace('-', ""), 16).unwrap_or(0)
+    }
+
     /// What [`encode`](Self::encode) wrote; unknown keys are skipped.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
@@ -129,6 +135,8 @@ mod tests {
         padded.resize(4096, 0);
         assert_eq!(HostInfo::parse(&padded), Some(me.clone()));
         assert!(!me.is_gone());
+        assert_ne!(me.boot_number(), 0);
+        assert_eq!(HostInfo { boot: "no id".into(), ..me }.boot_number(), 0);
     }
 
     #[test]

@@ -393,6 +393,15 @@ pub trait Storage: Send + Sync {
     /// `NotFound`; `InvalidInput` for a name that is a path; of the file system.
     fn open(&self, name: &str, mode: Mode) -> io::Result<(File, u64)>;
 
+    /// As [`open`](Storage::open), but through the page cache, whatever the directory's other files
+    /// do: for hints, which are never synced and mean nothing after a crash.
+    ///
+    /// # Errors
+    /// As [`open`](Storage::open).
+    fn open_cached(&self, name: &str, mode: Mode) -> io::Result<(File, u64)> {
+        self.open(name, mode)
+    }
+
     /// Creates a file that does not exist.
     ///
     /// # Errors

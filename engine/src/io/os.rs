@@ -2,7 +2,7 @@
 //!
 //! Invariants: everything is opened relative to the directory's descriptor, by a plain name, never
 //! through a symbolic link; the directory is made 0700 and files 0600; one file is either O_DIRECT
-//! or not, for writers and readers alike.
+//! or not, for writers and readers alike (hints never are).
 //!
 //! Not here: which files there are and what they mean.
 
@@ -130,6 +130,20 @@ impl Directory {
         Ok(fs::File::from(fd))
     }
 
+    fn open(&self, name: &str, mode: Mode, direct: bool) -> io::Result<(File, u64)> {
+        let flags = match mode {
+            Mode::Read => OFlags::RDONLY,
+            Mode::Write => {
+                self.writable()?;
+                OFlags::RDWR
+            }
+        };
+        let direct_flag = if direct { OFlags::DIRECT } else { OFlags::empty() };
+        let file = self.open_flags(name, flags | direct_flag)?;
+        let len = file.metadata()?.len();
+        Ok((File::from_os(file, direct, name), len))
+    }
+
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
         self.writable()?;
         check_name(name)?;
@@ -222,16 +236,11 @@ impl Storage for OsStorage {
     }
 
     fn open(&self, name: &str, mode: Mode) -> io::Result<(File, u64)> {
-        let flags = match mode {
-            Mode::Read => OFlags::RDONLY,
-            Mode::Write => {
-                self.dir.writable()?;
-                OFlags::RDWR
-            }
-        };
-        let file = self.dir.open_flags(name, flags | self.dir.direct_flag())?;
-        let len = file.metadata()?.len();
-        Ok((File::from_os(file, self.dir.direct, name), len))
+        self.dir.open(name, mode, self.dir.direct)
+    }
+
+    fn open_cached(&self, name: &str, mode: Mode) -> io::Result<(File, u64)> {
+        self.dir.open(name, mode, false)
     }
 
     fn create(&self, name: &str) -> io::Result<File> {

@@ -194,7 +194,8 @@ struct TapDisk {
 
 /// Whose operation it is, by its token's high byte, and what it does.
 fn label(token: u64, op: &Op) -> String {
-    let whose = ["", "batch", "manifest", "fill", "seal"].get((token >> 56) as usize);
+    let whose =
+        ["", "batch", "manifest", "fill", "seal", "", "", "hint"].get((token >> 56) as usize);
     let what = match op {
         Op::Write { .. } => "write",
         Op::Read { .. } => "read",

@@ -5,10 +5,10 @@
 
 use sapwood::format::{
     BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView, Chain, DamageFacts,
-    DirectoryFacts, Edit, Flaw, Frame, IndexData, IndexEntry, Link, LogFacts, LogSettings, Posting,
-    Producer, RUNS_INLINE_MAX, RecordHeader, RecordKind, Run, SNAPSHOT, SegmentHeader, UNIT_MIN,
-    body_crc, encode_properties, encode_runs, read_record, round_up, run_table_bytes, seed,
-    write_record,
+    DirectoryFacts, Edit, Flaw, Frame, HINT_BYTES, HintPage, IndexData, IndexEntry, Link, LogFacts,
+    LogSettings, Posting, Producer, RUNS_INLINE_MAX, RecordHeader, RecordKind, Run, SNAPSHOT,
+    SegmentHeader, UNIT_MIN, body_crc, encode_properties, encode_runs, read_record, round_up,
+    run_table_bytes, seed, write_record,
 };
 use sapwood::{Epoch, LogId, Lsn, SegmentId, ShardId};
 
@@ -51,6 +51,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample("manifest", frame_bytes(&edits_frame()), read_frame, refit_frame),
         sample("manifest-snapshot", frame_bytes(&snapshot_frame()), read_frame, refit_frame),
         sample("index", index().encode(), read_index, refit_index),
+        sample("hint", hint(), read_hint, refit_frame),
     ]
 }
 
@@ -226,6 +227,23 @@ fn settings() -> LogSettings {
     }
 }
 
+fn hint() -> Vec<u8> {
+    let page = HintPage {
+        directory: DIRECTORY,
+        shard: ShardId(1),
+        term: 5,
+        durable: 1000,
+        manifest_seq: 17,
+        boot: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
+        pid: 4321,
+        start_time: 987_654,
+        ..HintPage::default()
+    };
+    let mut out = vec![0xff; HINT_BYTES];
+    page.encode(&mut out);
+    out
+}
+
 fn directory_facts() -> DirectoryFacts {
     DirectoryFacts {
         directory: DIRECTORY,
@@ -379,6 +397,10 @@ fn read_segment(buf: &[u8]) -> Result<String, Flaw> {
 
 fn read_frame(buf: &[u8]) -> Result<String, Flaw> {
     Frame::decode(buf).map(|frame| format!("{frame:?}"))
+}
+
+fn read_hint(buf: &[u8]) -> Result<String, Flaw> {
+    HintPage::decode(buf).map(|page| format!("{page:?}"))
 }
 
 fn read_index(buf: &[u8]) -> Result<String, Flaw> {
