@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Cause, Result};
 use crate::intake::Intake;
 use crate::lsn::ShardId;
 use crate::shard::Shard;
@@ -134,8 +134,29 @@ pub(crate) fn drive_until<T>(
     }
 }
 
+/// Waits for the end of batch `seq`, driving the shard where that is this thread's business.
+/// `None`: nobody drove it in time.
+pub(crate) fn outcome(intake: &Arc<Intake>, seq: u64) -> Option<Result<(), Arc<Cause>>> {
+    match intake.driven {
+        None => intake.sleep(seq, None),
+        Some(limit) => {
+            drive_until(intake, || intake.outcome(seq)).or_else(|| intake.sleep(seq, Some(limit)))
+        }
+    }
+}
+
+/// Lets time pass for an append that waits for room: parks, or drives the shard.
+pub(crate) fn wait_for_room(intake: &Arc<Intake>) {
+    match intake.driven {
+        None => std::thread::park(),
+        // On the driving thread, drive; elsewhere look again now and then.
+        Some(limit) if !drive_once(intake) => std::thread::park_timeout(limit),
+        Some(_) => {}
+    }
+}
+
 /// On the driving thread: one turn. False elsewhere.
-pub(crate) fn drive_once(intake: &Arc<Intake>) -> bool {
+fn drive_once(intake: &Arc<Intake>) -> bool {
     let Some(shard) = here(intake) else { return false };
     let Ok(mut shard) = shard.try_borrow_mut() else { return false };
     shard.turn(Some(DRIVE_LIMIT))

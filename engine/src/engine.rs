@@ -11,10 +11,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::atomic::{self, AppendAtomic, AtomicTicket};
 use crate::catalog::{Entry, check_name};
 use crate::config::Config;
 use crate::driver::Driver;
-use crate::error::{Error, Result};
+use crate::error::{Error, Rejected, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
 use crate::health::{self, Health};
 use crate::inner::{Inner, LogInfo, Shards, change, wait};
@@ -26,10 +27,12 @@ use crate::log::Log;
 use crate::lsn::{Epoch, Lsn, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::open;
+use crate::record::Records;
 use crate::reply::Reply;
 use crate::shard::{Port, Request};
 use crate::view::LogView;
 use crate::work::ShardReport;
+use crate::writer::Writer;
 
 /// Edits in one request: a creation of many logs is sent in parts.
 const EDITS_PER_REQUEST: usize = 1024;
@@ -191,6 +194,48 @@ impl Engine {
 
     fn handle(&self, entry: &Entry) -> Log {
         Log::new(Arc::clone(&self.inner), entry.id, Arc::clone(&entry.name))
+    }
+
+    /// Appends to several logs of one group, all or nothing: after a crash every member is there or
+    /// none, and readers never see a part. Staged at the call; without room it waits in order of
+    /// arrival. The members are staged in the order given; a log may come twice.
+    ///
+    /// ```
+    /// # use sapwood::{Config, Engine, LogOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = Engine::open(Config::new(dir.path().join("wal")))?;
+    /// let group = LogOptions { group: Some("bank".into()), ..LogOptions::default() };
+    /// let debits = engine.create("debits", &group)?.writer()?;
+    /// let credits = engine.create("credits", &group)?.writer()?;
+    /// let acks = engine.append_atomic([(&debits, "-5"), (&credits, "+5")]).wait()?;
+    /// assert_eq!(acks.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As the output: rejected with all records (`Invalid` for no members, writers of different
+    /// shards and records that are too large; `Fenced` when one of the writers is; `NoSpace`,
+    /// `Halted`, `Closed`), or, staged and not acked, `Unknown`.
+    #[must_use = "an append that is not awaited is not known to be durable"]
+    pub fn append_atomic<'w, R: Records>(
+        &self,
+        members: impl IntoIterator<Item = (&'w Writer, R)>,
+    ) -> AppendAtomic<R> {
+        atomic::append(members)
+    }
+
+    /// As [`append_atomic`](Self::append_atomic), without waiting: the ticket resolves when the
+    /// group is durable.
+    ///
+    /// # Errors
+    /// `Busy` when there is no room, and as `append_atomic`; the records come back.
+    pub fn submit_atomic<'w, R: Records>(
+        &self,
+        members: impl IntoIterator<Item = (&'w Writer, R)>,
+    ) -> Result<AtomicTicket, Rejected<Vec<R>>> {
+        atomic::submit(members)
     }
 
     /// All logs, by id.

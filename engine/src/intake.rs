@@ -10,7 +10,10 @@
 //!   call.
 //! - After `failed` is set nothing is staged any more, and nothing above it is ever acked.
 //!
-//! Not here: who writes batches (`commit`), what they look like (`format`).
+//! Not here: appends to several logs at once (`group`), who writes batches (`commit`), what they
+//! look like (`format`).
+
+mod group;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +35,8 @@ use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::record::Records;
 use crate::wake::WaitWord;
+
+pub(crate) use group::Member;
 
 /// Runs that one batch may hold: bounds the run table to 128 KiB.
 pub(crate) const RUNS_MAX: usize = 4096;
@@ -245,27 +250,44 @@ impl Intake {
     ) -> Result<Staged> {
         let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
         let mut guard = self.ring.lock();
-        if let Some(front) = guard.waiting.front() {
-            // In order of arrival: who comes later waits behind who waits already.
-            if !waiter.is_some_and(|w| Arc::ptr_eq(w, front)) {
-                return Err(guard.refused(self).unwrap_or(Error::Busy));
-            }
-        }
+        self.in_line(&guard, waiter)?;
         let (staged, mut slot) = self.reserve(&mut guard, id, epoch, source.count(), bytes)?;
-        if waiter.is_some() {
-            guard.waiting.pop_front();
-            self.queued.fetch_sub(1, Ordering::SeqCst);
-        }
-        let next = guard.waiting.front().map(Arc::clone);
+        let next = self.leave_line(&mut guard, waiter);
         let open_bytes = guard.open_bytes();
         drop(guard);
-        fill(slot.bytes(), id, &staged, source);
+        fill(slot.bytes(), id, &staged, source, 0);
         let last = slot.finish();
         self.wake_shard(last, open_bytes);
-        if let (Some(next), true) = (next, waiter.is_some()) {
+        if let Some(next) = next {
             next.wake();
         }
         Ok(staged)
+    }
+
+    /// In order of arrival: who comes later waits behind who waits already.
+    fn in_line(
+        &self,
+        guard: &StageGuard<'_, Staging>,
+        waiter: Option<&Arc<RoomWait>>,
+    ) -> Result<()> {
+        match guard.waiting.front() {
+            Some(front) if !waiter.is_some_and(|w| Arc::ptr_eq(w, front)) => {
+                Err(guard.refused(self).unwrap_or(Error::Busy))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first in the queue, if that is who staged, leaves it; gives who is next.
+    fn leave_line(
+        &self,
+        guard: &mut StageGuard<'_, Staging>,
+        waiter: Option<&Arc<RoomWait>>,
+    ) -> Option<Arc<RoomWait>> {
+        waiter?;
+        guard.waiting.pop_front();
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        guard.waiting.front().map(Arc::clone)
     }
 
     fn reserve<'a>(
@@ -280,6 +302,21 @@ impl Intake {
             return Err(error);
         }
         let index = id.counter() as usize;
+        self.may(guard, index, epoch, bytes)?;
+        let fresh = |staging: &Staging, seq| usize::from(staging.logs[index].run_seq != seq);
+        let slot = self.place(guard, bytes, fresh)?;
+        let staged = self.assign(guard, id, epoch, count, bytes);
+        Ok((staged, slot))
+    }
+
+    /// Whether this epoch may append so much to the log at `index` now.
+    fn may(
+        &self,
+        guard: &StageGuard<'_, Staging>,
+        index: usize,
+        epoch: Epoch,
+        bytes: usize,
+    ) -> Result<()> {
         let log = guard.logs[index];
         if log.epoch != epoch {
             return Err(Error::Fenced { epoch: log.epoch });
@@ -289,21 +326,19 @@ impl Intake {
         {
             return Err(Error::Busy);
         }
-        let slot = self.place(guard, index, bytes)?;
-        let staged = self.assign(guard, id, epoch, count, bytes);
-        Ok((staged, slot))
+        Ok(())
     }
 
-    /// Finds room for `bytes` of the log at `index`, closing full batches on the way.
+    /// Finds room for `bytes` in one batch, closing full batches on the way. `fresh`: the runs that
+    /// they would add to the batch of this sequence.
     fn place<'a>(
         &'a self,
         guard: &mut StageGuard<'a, Staging>,
-        index: usize,
         bytes: usize,
+        fresh: impl Fn(&Staging, u64) -> usize,
     ) -> Result<Slot<'a>> {
         loop {
-            let new_run = guard.logs[index].run_seq != guard.seq();
-            let runs = guard.runs.len() + usize::from(new_run);
+            let runs = guard.runs.len() + fresh(guard, guard.seq());
             let room = if runs > RUNS_MAX {
                 Err(NoRoom::BatchFull)
             } else {
@@ -660,7 +695,7 @@ fn framed((properties, payload): (usize, usize)) -> usize {
     (RECORD_HEADER_BYTES + properties + payload).next_multiple_of(8)
 }
 
-fn fill<R: Records>(mut out: &mut [u8], log: LogId, staged: &Staged, source: &R) {
+fn fill<R: Records>(mut out: &mut [u8], log: LogId, staged: &Staged, source: &R, flags: u8) {
     for index in 0..source.count() {
         let part = source.part(index);
         let header = RecordHeader {
@@ -669,7 +704,7 @@ fn fill<R: Records>(mut out: &mut [u8], log: LogId, staged: &Staged, source: &R)
             epoch: staged.epoch,
             time_us: staged.time_us,
             kind: RecordKind::Data,
-            flags: 0,
+            flags,
             properties_bytes: part.properties.len() as u16,
             payload_bytes: part.payload.len() as u32,
             body_crc: part.crc,

@@ -30,6 +30,7 @@
 //! records), then segments, manifest and views, then commit, seal and recovery, then intake and
 //! readers, then the shard, then the engine.
 
+mod atomic;
 mod catalog;
 mod catchup;
 mod chain;
@@ -74,6 +75,7 @@ mod watch;
 mod work;
 mod writer;
 
+pub use atomic::{AppendAtomic, AtomicTicket};
 pub use config::{Config, DurableMethod, Recovery};
 pub use driver::{Driver, Driving};
 pub use engine::{Engine, LogOptions};

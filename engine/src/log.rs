@@ -65,13 +65,7 @@ impl Log {
             return Err(Error::Corrupt(Box::new(damage)));
         }
         let (epoch, first_lsn, before) = port.intake.fence(self.id.counter() as usize);
-        let intake = &port.intake;
-        let outcome = match intake.driven {
-            None => intake.sleep(before, None),
-            Some(limit) => driver::drive_until(intake, || intake.outcome(before))
-                .or_else(|| intake.sleep(before, Some(limit))),
-        };
-        match outcome {
+        match driver::outcome(&port.intake, before) {
             Some(Ok(())) => {}
             Some(Err(cause)) => return Err(Error::Halted { cause }),
             None => return Err(Error::Undriven),

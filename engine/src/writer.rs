@@ -123,6 +123,16 @@ impl Writer {
         self.submit(records)
     }
 
+    /// The shard, the log and the epoch, for appends to several logs.
+    pub(crate) fn seat(&self) -> (&Arc<Port>, LogId, Epoch) {
+        (&self.core.port, self.core.id, self.core.epoch)
+    }
+
+    /// Whether these records can be appended at all.
+    pub(crate) fn check_records<R: Records>(&self, records: &R) -> Result<()> {
+        self.core.check(records)
+    }
+
     fn ticket(&self, staged: Staged, records: usize) -> Ticket {
         Ticket { core: Arc::clone(&self.core), staged, records: records as u32 }
     }
@@ -130,6 +140,11 @@ impl Writer {
 
 impl Core {
     fn stage<R: Records>(&self, records: &R, waiter: Option<&Arc<RoomWait>>) -> Result<Staged> {
+        self.check(records)?;
+        self.port.intake.stage(self.id, self.epoch, records, waiter)
+    }
+
+    fn check<R: Records>(&self, records: &R) -> Result<()> {
         let count = records.count();
         if count == 0 {
             return Err(Error::Invalid("an append of no records".into()));
@@ -144,7 +159,7 @@ impl Core {
                 )));
             }
         }
-        self.port.intake.stage(self.id, self.epoch, records, waiter)
+        Ok(())
     }
 }
 
@@ -183,12 +198,7 @@ impl Ticket {
     pub fn wait(self) -> Result<Ack> {
         let intake = &self.core.port.intake;
         let seq = self.staged.seq;
-        let outcome = match intake.driven {
-            None => intake.sleep(seq, None),
-            Some(limit) => driver::drive_until(intake, || intake.outcome(seq))
-                .or_else(|| intake.sleep(seq, Some(limit))),
-        };
-        match outcome {
+        match driver::outcome(intake, seq) {
             Some(outcome) => self.resolve(outcome),
             None => Err(Error::Undriven),
         }
@@ -269,15 +279,7 @@ impl<R: Records> Append<R> {
                     if self.try_stage(&waker) {
                         continue;
                     }
-                    match self.core.port.intake.driven {
-                        None => std::thread::park(),
-                        // On the driving thread, drive; elsewhere look again now and then.
-                        Some(limit) => {
-                            if !driver::drive_once(&self.core.port.intake) {
-                                std::thread::park_timeout(limit);
-                            }
-                        }
-                    }
+                    driver::wait_for_room(&self.core.port.intake);
                 }
                 State::Done => {
                     return Err(Rejected { record: None, error: Error::Closed });

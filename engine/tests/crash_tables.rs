@@ -42,6 +42,19 @@ fn append() {
     life.demand(&["batch write under way", "batch write"]);
 }
 
+/// Two logs of one group, in batches of their own and in company.
+#[test]
+fn append_atomic() {
+    let (mut life, a) = settled(13);
+    life.tap.record(false);
+    let b = life.writer("b");
+    life.tap.record(true);
+    life.append_atomic(&[(&a, "a", 2), (&b, "b", 3)]);
+    life.append(&b, "b", 2);
+    life.append_atomic(&[(&b, "b", 1), (&a, "a", 1)]);
+    life.demand(&["batch write under way", "batch write"]);
+}
+
 #[test]
 fn mark() {
     let (mut life, writer) = settled(2);

@@ -90,12 +90,35 @@ pub fn survey(engine: &Engine, model: &Model) -> Verdict<Vec<(String, u64)>> {
     Ok(found)
 }
 
+/// How many records a survey found in a log.
+#[must_use]
+pub fn count_of(found: &[(String, u64)], log: &str) -> u64 {
+    found.iter().find(|(name, _)| name == log).map_or(0, |(_, count)| *count)
+}
+
+/// Whatever was staged as one is there as one, or not at all; `count` tells how many records a log
+/// has.
+///
+/// # Errors
+/// When a part of it is there.
+pub fn all_or_nothing(model: &Model, count: impl Fn(&str) -> u64) -> Verdict {
+    for whole in &model.wholes {
+        let all = whole.iter().all(|(log, _, end)| count(log) >= *end);
+        let nothing = whole.iter().all(|(log, first, _)| count(log) <= *first);
+        ensure!(all || nothing, "a part of what was staged as one: {whole:?}");
+    }
+    Ok(())
+}
+
 /// After an open: the contract's points 1, 2, 3 and 5. The model then goes on from what was found.
 ///
 /// # Errors
 /// When the contract is broken.
 pub fn after_open(engine: &Engine, model: &mut Model) -> Verdict {
-    for (name, count) in survey(engine, model)? {
+    let found = survey(engine, model)?;
+    all_or_nothing(model, |log| count_of(&found, log))?;
+    model.wholes.clear();
+    for (name, count) in found {
         let truth = model.logs.entry(name.clone()).or_default();
         let log = engine.find(&name).map_err(|e| e.to_string())?;
         let start = log.map(|log| log.start()).transpose().map_err(|e| e.to_string())?;

@@ -67,6 +67,9 @@ pub struct LogTruth {
     named: HashMap<(u32, u64), u64>,
 }
 
+/// Appends that are kept or dropped as one: of each log, the first LSN and the LSN behind the last.
+pub type Whole = Vec<(String, u64, u64)>;
+
 /// All logs.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -74,6 +77,8 @@ pub struct Model {
     pub logs: BTreeMap<String, LogTruth>,
     /// Names whose creation was under way when the power failed.
     pub maybe: BTreeSet<String>,
+    /// What was staged as one since the directory was opened.
+    pub wholes: Vec<Whole>,
     /// Records acked in all lives.
     pub acks: u64,
     /// Records that a crash took: staged, never acked.

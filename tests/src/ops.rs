@@ -16,6 +16,13 @@ pub enum Op {
         /// Longest payload.
         bytes: usize,
     },
+    /// Append to several logs at once, all or nothing.
+    Atomic {
+        /// Appends in it.
+        members: usize,
+        /// Longest payload.
+        bytes: usize,
+    },
     /// Open a new writer, which fences the one there is.
     Fence {
         /// Which log.
@@ -78,7 +85,11 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
     }
     let log = rng.below(logs as u64) as usize;
     match rng.below(100) {
-        0..55 => {
+        0..5 => {
+            let bytes = if rng.below(6) == 0 { 3_000 } else { 300 };
+            Op::Atomic { members: 1 + rng.below(4) as usize, bytes }
+        }
+        5..55 => {
             let bytes = match rng.below(20) {
                 0 => 50_000,
                 1..4 => 8_000,

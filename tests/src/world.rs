@@ -6,14 +6,16 @@
 //!
 //! Not here: what is chosen (`ops`), what must hold (`model`, `check`).
 
+mod atomic;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, Rng, SimStorage};
 use sapwood::{
-    Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Recovery, Rejected,
-    Ticket, Writer,
+    AtomicTicket, Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Recovery,
+    Rejected, Ticket, Writer,
 };
 
 use crate::check;
@@ -61,6 +63,12 @@ struct Pending {
     ticket: Ticket,
 }
 
+/// A group that is not decided yet: its logs, and the LSN behind the last record in each.
+struct PendingGroup {
+    ends: Vec<(String, u64)>,
+    ticket: AtomicTicket,
+}
+
 /// One session.
 struct Session {
     engine: Engine,
@@ -69,6 +77,7 @@ struct Session {
     fenced: Vec<Option<Writer>>,
     names: Vec<String>,
     pending: Vec<Pending>,
+    groups: Vec<PendingGroup>,
     halted: bool,
 }
 
@@ -241,6 +250,7 @@ impl World {
             engine,
             drivers,
             pending: Vec::new(),
+            groups: Vec::new(),
             halted: false,
         })
     }
@@ -266,6 +276,8 @@ impl World {
         let opened = Engine::open_on(storage, config);
         let (engine, _) = opened.map_err(|e| format!("opening for reading: {e}"))?;
         let shown = check::survey(&engine, &self.model).map_err(|e| format!("read-only: {e}"))?;
+        check::all_or_nothing(&self.model, |log| check::count_of(&shown, log))
+            .map_err(|e| format!("read-only: {e}"))?;
         for (name, count) in shown {
             let truth = self.model.logs.entry(name).or_default();
             ensure!(count >= truth.acked, "read-only: {count} records, {} acked", truth.acked);
@@ -304,7 +316,8 @@ impl World {
         self.collect(&mut session)?;
         match closed {
             Ok(()) => {
-                ensure!(session.pending.is_empty(), "closed with appends unresolved");
+                let open = session.pending.len() + session.groups.len();
+                ensure!(open == 0, "closed with appends unresolved");
                 for (name, truth) in &self.model.logs {
                     let staged = truth.staged.len() as u64;
                     ensure!(truth.acked == staged, "{name}: closed, {} of {staged}", truth.acked);
@@ -326,6 +339,7 @@ impl World {
     fn step(&mut self, session: &mut Session, op: &Op) -> Verdict {
         match *op {
             Op::Append { log, records, bytes } => self.append(session, log, records, bytes),
+            Op::Atomic { members, bytes } => self.atomic(session, members, bytes),
             Op::Fence { log } => self.fence(session, log),
             Op::AppendFenced { log } => self.append_fenced(session, log),
             Op::Turn { times, wait_us } => {
@@ -385,6 +399,7 @@ impl World {
                 }
                 let end = first + staged.len() as u64;
                 let log = session.names[log].clone();
+                self.model.wholes.push(vec![(log.clone(), first, end)]);
                 session.pending.push(Pending { log, end, ticket });
                 Ok(())
             }
@@ -447,6 +462,7 @@ impl World {
 
     /// Looks at the tickets that are decided.
     fn collect(&mut self, session: &mut Session) -> Verdict {
+        self.collect_groups(session)?;
         let (done, open) =
             std::mem::take(&mut session.pending).into_iter().partition(|p| p.ticket.is_done());
         session.pending = open;
@@ -514,7 +530,8 @@ impl World {
             self.fresh_name += 1;
             names.push(format!("log-{}", self.fresh_name));
         }
-        let options = LogOptions::default();
+        let group = (self.rng.below(2) == 0).then(|| "group".to_owned());
+        let options = LogOptions { group, ..LogOptions::default() };
         let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
         let created = session.engine.create_many(&wanted).map(|logs| logs.len());
         match created {

@@ -53,7 +53,7 @@ const LAYERS: &[&[&str]] = &[
     &["damage", "reindex"],
     &["recover"],
     &["catchup", "writer"],
-    &["reader", "inner"],
+    &["atomic", "reader", "inner"],
     &["follow", "log", "health"],
     &["open"],
     &["engine"],

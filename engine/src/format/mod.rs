@@ -36,8 +36,9 @@ pub use hint::{HINT_BYTES, HINT_MAGIC, HintPage};
 pub use index::{EntryBlock, Fence, INDEX_MAGIC, IndexData, IndexEntry, IndexHeader, Posting};
 pub use manifest::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameView, MANIFEST_MAGIC, SNAPSHOT};
 pub use record::{
-    Fragment, Producer, PropertyIter, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
-    RecordRef, body_crc, encode_properties, read_record, read_record_header_only, write_record,
+    FLAG_GROUP, Fragment, Producer, PropertyIter, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader,
+    RecordKind, RecordRef, body_crc, encode_properties, read_record, read_record_header_only,
+    write_record,
 };
 pub use runs::{RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, encode_runs, run_table_bytes};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};

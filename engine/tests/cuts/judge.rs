@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sapwood::io::Storage;
 use sapwood::io::sim::SimStorage;
-use sapwood::{Config, Driving, Engine, Epoch, From, Lsn, Ticket, Writer};
+use sapwood::{Batch, Config, Driving, Engine, Epoch, From, Lsn, Ticket, Writer};
 
 use super::{Cut, Tap};
 
@@ -28,12 +28,16 @@ pub(crate) struct Known {
 
 pub(crate) type Model = BTreeMap<String, Known>;
 
+/// What was staged as one: of each log, the first LSN and the LSN behind the last.
+pub(crate) type Whole = Vec<(String, u64, u64)>;
+
 /// An engine over a tap, driven by the test, with what callers know.
 pub(crate) struct Life {
     pub(crate) tap: Tap,
     pub(crate) engine: Engine,
     pub(crate) driving: Vec<Driving>,
     pub(crate) model: Model,
+    pub(crate) wholes: Vec<Whole>,
     judged: usize,
 }
 
@@ -66,7 +70,7 @@ impl Life {
         let tap = Tap::new(world.clone());
         tap.record(record);
         let (engine, driving) = open(Arc::new(tap.clone()), config);
-        let life = Self { tap, engine, driving, model, judged: 0 };
+        let life = Self { tap, engine, driving, model, wholes: Vec::new(), judged: 0 };
         let mut life = life;
         life.judge(&life.model.clone());
         life
@@ -124,6 +128,35 @@ impl Life {
         });
     }
 
+    /// Stages a group of records, one or more of each log, and turns until it is acked.
+    pub(crate) fn append_atomic(&mut self, members: &[(&Writer, &str, u64)]) {
+        let mut whole = Whole::new();
+        let mut given = Vec::new();
+        for (writer, log, count) in members {
+            let first = self.model[*log].staged;
+            let mut batch = Batch::new();
+            (first..first + count).for_each(|n| {
+                batch.push(&payload(log, n));
+            });
+            given.push((*writer, batch));
+            whole.push(((*log).to_owned(), first, first + count));
+            self.model.get_mut(*log).unwrap().staged = first + count;
+        }
+        self.wholes.push(whole.clone());
+        let ticket = self.engine.submit_atomic(given).unwrap();
+        while !ticket.is_done() {
+            self.step(|life| {
+                life.turn();
+                if ticket.is_done() {
+                    for (log, _, end) in &whole {
+                        life.model.get_mut(log).unwrap().acked = *end;
+                    }
+                }
+            });
+        }
+        ticket.wait().unwrap();
+    }
+
     pub(crate) fn turn(&mut self) {
         for driving in &mut self.driving {
             driving.turn(Duration::from_millis(1));
@@ -149,7 +182,7 @@ impl Life {
 
     fn judge(&mut self, before: &Model) {
         for cut in self.tap.cuts() {
-            judge(&cut, before, &self.model);
+            judge(&cut, before, &self.model, &self.wholes);
             self.judged += 1;
         }
     }
@@ -157,7 +190,7 @@ impl Life {
 
 /// Opens what a power cut left. Between what was known `before` and what was staged `after`, every
 /// log is dense, intact and writable, stays so when closed, and no file is left over.
-pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model) {
+pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model, wholes: &[Whole]) {
     let step = &cut.step;
     let (engine, driving) = open(Arc::new(cut.world.clone()), config());
     for report in engine.recovery() {
@@ -181,6 +214,12 @@ pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model) {
         assert_eq!(writer.first().lsn.0, count, "{step}: tail of {name}");
         writer.submit(payload(name, count)).unwrap().wait().unwrap();
         counts.insert(name, count + 1);
+    }
+    for whole in wholes {
+        let had = |log: &String| counts[log] - 1;
+        let all = whole.iter().all(|(log, _, end)| had(log) >= *end);
+        let nothing = whole.iter().all(|(log, first, _)| had(log) <= *first);
+        assert!(all || nothing, "{step}: a part of {whole:?}, {counts:?}");
     }
     engine.close().unwrap();
     drop((engine, driving));

@@ -1,0 +1,81 @@
+//! Staging an atomic group: appends to several logs of one shard, under one hold of the lock.
+//!
+//! Invariants: either all members are staged, in the order given and in one batch, or none is; a
+//! batch is whole or absent after a crash, and so is the group.
+//!
+//! Crash story: a group spread over two batches, of which one lands and the power goes: an account
+//! is debited and the other one never credited. In one batch there is no such moment.
+//!
+//! Not here: who waits for the group (`atomic`), one append alone (`intake`).
+
+use std::sync::Arc;
+
+use super::{Intake, RUNS_MAX, RoomWait, Staged, Staging, fill, framed};
+use crate::error::{Error, Result};
+use crate::format::FLAG_GROUP;
+use crate::lsn::{Epoch, LogId};
+use crate::record::Records;
+
+/// One append of a group.
+pub(crate) struct Member<R> {
+    pub id: LogId,
+    pub epoch: Epoch,
+    pub records: R,
+}
+
+impl<R: Records> Member<R> {
+    fn bytes(&self) -> usize {
+        (0..self.records.count()).map(|i| framed(self.records.part_lens(i))).sum()
+    }
+}
+
+impl Intake {
+    /// Stages all members, or nothing.
+    pub(crate) fn stage_group<R: Records>(
+        &self,
+        members: &[Member<R>],
+        waiter: Option<&Arc<RoomWait>>,
+    ) -> Result<Vec<Staged>> {
+        if members.len() > RUNS_MAX {
+            return Err(Error::Invalid(format!(
+                "{} appends in one group; at most {RUNS_MAX}",
+                members.len()
+            )));
+        }
+        // Allocated before the lock is taken.
+        let bytes: Vec<usize> = members.iter().map(Member::bytes).collect();
+        let mut staged = Vec::with_capacity(members.len());
+        let mut guard = self.ring.lock();
+        self.in_line(&guard, waiter)?;
+        if let Some(error) = guard.refused(self) {
+            return Err(error);
+        }
+        for (member, bytes) in members.iter().zip(&bytes) {
+            self.may(&guard, member.id.counter() as usize, member.epoch, *bytes)?;
+        }
+        let fresh = |staging: &Staging, seq| {
+            let log = |member: &Member<R>| staging.logs[member.id.counter() as usize];
+            members.iter().filter(|member| log(member).run_seq != seq).count()
+        };
+        let mut slot = self.place(&mut guard, bytes.iter().sum(), fresh)?;
+        for (member, bytes) in members.iter().zip(&bytes) {
+            let count = member.records.count();
+            staged.push(self.assign(&mut guard, member.id, member.epoch, count, *bytes));
+        }
+        let next = self.leave_line(&mut guard, waiter);
+        let open_bytes = guard.open_bytes();
+        drop(guard);
+        let mut out = slot.bytes();
+        for ((member, staged), bytes) in members.iter().zip(&staged).zip(&bytes) {
+            let (own, rest) = out.split_at_mut(*bytes);
+            fill(own, member.id, staged, &member.records, FLAG_GROUP);
+            out = rest;
+        }
+        let last = slot.finish();
+        self.wake_shard(last, open_bytes);
+        if let Some(next) = next {
+            next.wake();
+        }
+        Ok(staged)
+    }
+}
