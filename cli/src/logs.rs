@@ -1,21 +1,22 @@
-//! `logs`: what logs there are, and making some.
+//! `logs`: what logs there are, making some, deleting some.
 
 use anyhow::Result;
-use sapwood::{LogInfo, LogOptions};
+use sapwood::{Error, LogInfo, LogOptions};
 use serde_json::{Value, json};
 
-use crate::directory::{Backend, ReadDir, WriteDir, open_read_only};
+use crate::directory::{Backend, ReadDir, WriteDir, open_read_only, open_to_change};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::place::time_text;
 
-/// List the logs of a directory, or create some
+/// List the logs of a directory, create some, delete some
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sapwood logs --dir wal
   sapwood logs --dir wal --json
-  sapwood logs create orders payments --group shop --dir wal")]
+  sapwood logs create orders payments --group shop --dir wal
+  sapwood logs delete payments --dir wal")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -52,6 +53,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Delete logs, durably, with all their records; nothing is asked
+    ///
+    /// The names are free from then on; a log that gets one of them is a new log, and empty.
+    #[command(after_help = "Example:\n  sapwood logs delete payments --dir wal")]
+    Delete {
+        /// Their names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        dir: ReadDir,
+        /// An object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
@@ -59,6 +74,7 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
         (Some(Command::Create { names, dir, group, json }), _) => {
             create(names, dir, group.as_ref(), *json, backend)?;
         }
+        (Some(Command::Delete { names, dir, json }), _) => delete(names, dir, *json, backend)?,
         (None, Some(dir)) => {
             let engine = open_read_only(&dir.dir, backend)?;
             print(&engine.logs(), args.list.json)?;
@@ -82,6 +98,23 @@ fn create(
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
     let logs = engine.create_many(&wanted)?;
     let infos = logs.iter().map(sapwood::Log::info).collect::<sapwood::Result<Vec<_>>>()?;
+    engine.close()?;
+    print(&infos, json)
+}
+
+/// Deletes all of them or, when one is not there, none.
+fn delete(names: &[String], dir: &ReadDir, json: bool, backend: Backend) -> Result<()> {
+    let engine = open_to_change(&dir.dir, backend)?;
+    let mut infos = Vec::new();
+    for name in names {
+        let log = engine.find(name)?.ok_or_else(|| Error::NoSuchLog(name.clone()))?;
+        infos.push(log.info()?);
+    }
+    for (n, name) in names.iter().enumerate() {
+        if !names[..n].contains(name) {
+            engine.delete_log(name)?;
+        }
+    }
     engine.close()?;
     print(&infos, json)
 }

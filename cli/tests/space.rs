@@ -1,4 +1,4 @@
-//! `truncate`: what is gone, and what is said.
+//! `truncate` and `logs delete`: what is gone, and what is said.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,4 +28,25 @@ fn a_log_is_truncated_and_stays_so() {
     place.run(&["verify", "--dir", "wal"]).ok();
     place.run(&["truncate", "y", "1", "--dir", "wal"]).code(8).says(&["sapwood logs"]);
     place.run(&["truncate", "x", "1", "--dir", "new"]).code(8).says(&["there is no directory"]);
+}
+
+#[test]
+fn a_log_is_deleted_and_its_name_is_free() {
+    let place = Place::new();
+    place.append(b"one\n");
+    place.run(&["logs", "create", "y", "z", "--dir", "wal"]).ok();
+    let delete = |names: &[&str]| {
+        place.run(&[&["logs", "delete"], names, &["--dir", "wal", "--json"]].concat())
+    };
+    delete(&["x", "none"]).code(8).says(&["no log named \"none\"", "sapwood logs"]);
+    assert_eq!(place.read().ok().out, b"one\n", "all of them or none");
+    let told = delete(&["x", "y", "x"]).ok().text();
+    assert!(told.lines().count() == 3 && told.contains("\"y\""), "{told}");
+    place.run(&["read", "x", "--dir", "wal"]).code(8).says(&["no log named"]);
+    let left = place.run(&["logs", "--dir", "wal", "--json"]).ok().text();
+    assert!(left.lines().count() == 1 && left.contains("\"z\""), "{left}");
+    place.append(b"two\n");
+    assert_eq!(place.read().ok().out, b"two\n");
+    place.run(&["verify", "--dir", "wal"]).ok();
+    place.run(&["logs", "delete", "x", "--dir", "new"]).code(8).says(&["there is no directory"]);
 }

@@ -72,6 +72,14 @@ impl Catalog {
         }
     }
 
+    /// The log is gone: its name is free, its id is never given again.
+    pub(crate) fn remove(&mut self, id: LogId) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        if self.by_name.get(&entry.name) == Some(&id) {
+            self.by_name.remove(&entry.name);
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

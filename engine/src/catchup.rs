@@ -117,6 +117,10 @@ impl Cursor {
         self.forget();
     }
 
+    pub(crate) fn gone(&self) -> Error {
+        Error::NoSuchLog(format!("{} (deleted)", self.log))
+    }
+
     fn forget(&mut self) {
         self.spot = None;
         self.items.clear();
@@ -140,7 +144,8 @@ impl Cursor {
         let trims = self.source.view.trims();
         if trims != self.trims {
             self.trims = trims;
-            let start = self.source.view.lock().log(self.log).map_or(Lsn(0), |log| log.start);
+            let start = self.source.view.lock().log(self.log).map(|log| log.start);
+            let start = start.ok_or_else(|| self.gone())?;
             if self.next < start {
                 self.forget();
                 return Err(Error::Trimmed { start });
@@ -228,7 +233,7 @@ impl Cursor {
             let end = {
                 let view = self.source.view.lock();
                 let Some(log) = view.log(self.log) else {
-                    return Err(Error::NoSuchLog(self.log.to_string()));
+                    return Err(self.gone());
                 };
                 if self.next < log.start {
                     return Err(Error::Trimmed { start: log.start });
@@ -296,7 +301,7 @@ impl Cursor {
             Place::Trimmed(start) => return Err(Error::Trimmed { start }),
             Place::Beyond(tail) => return Err(Error::Unwritten { tail }),
             Place::Damaged(facts) => return Err(self.known_damage(&facts)),
-            Place::Gone => return Err(Error::NoSuchLog(self.log.to_string())),
+            Place::Gone => return Err(self.gone()),
         };
         let (number, nonce) = self.segment(segment)?;
         self.spot = Some(Spot { segment, number, nonce, offset, seq });

@@ -93,9 +93,11 @@ pub(crate) fn settle(work: &mut Work<'_>) -> Result<Findings> {
     suspect_tails(work);
     let mut findings = Findings { damages: std::mem::take(&mut work.damages), dropped: 0 };
     let logs = &work.state.logs;
-    findings.damages.retain(|damage| {
-        // What is below a log's start is nobody's loss.
-        !damage.log.and_then(|id| logs.get(&id)).is_some_and(|l| damage.is_below(l.id, l.start))
+    findings.damages.retain(|damage| match damage.log.map(|id| logs.get(&id)) {
+        // What is below a log's start is nobody's loss, nor is anything of a log that was deleted.
+        Some(Some(log)) => !damage.is_below(log.id, log.start),
+        Some(None) => false,
+        None => true,
     });
     findings.dropped = beyond.count() as u64;
     if work.plan.mode == Recovery::Salvage {

@@ -192,6 +192,24 @@ impl Engine {
         facts.iter().for_each(|facts| catalog.add(facts));
     }
 
+    /// Deletes a log: when this returns it is gone, durably, with its records and its cursors. Its
+    /// name may be given to a new log, which has another id and nothing of the old one. Handles,
+    /// readers and writers of the old one get `NoSuchLog` from then on (drop them; open the log
+    /// anew if it was created again); appends that were staged before resolve as ever.
+    ///
+    /// # Errors
+    /// `NoSuchLog` when there is none; `Invalid` in a read-only engine; else as the shard says, and
+    /// then the log may be gone or not: delete it again.
+    pub fn delete_log(&self, name: &str) -> Result<()> {
+        check_name("log", name)?;
+        let _one_at_a_time = self.inner.creating.lock();
+        let id = self.inner.catalog.read().find(name).map(|entry| entry.id);
+        let id = id.ok_or_else(|| Error::NoSuchLog(name.to_owned()))?;
+        change(self.inner.port(id.shard())?, vec![Edit::Deleted { log: id }])?;
+        self.inner.catalog.write().remove(id);
+        Ok(())
+    }
+
     fn handle(&self, entry: &Entry) -> Log {
         Log::new(Arc::clone(&self.inner), entry.id, Arc::clone(&entry.name))
     }

@@ -318,8 +318,16 @@ impl Stream {
                 log.epoch = log.epoch.max(facts.tail_epoch);
             }
         }
+        let known = self.state.logs.keys().copied();
+        let gone: Vec<_> = known.filter(|id| !loaded.state.logs.contains_key(id)).collect();
+        view.cursors = loaded.state.cursors.clone();
         drop(view);
+        gone.iter().for_each(|id| self.view.remove_log(*id));
+        if !gone.is_empty() {
+            self.view.notify(&mut Vec::new()); // who follows them is told
+        }
         let mut catalog = self.catalog.write();
+        gone.iter().for_each(|id| catalog.remove(*id));
         for facts in loaded.state.logs.values() {
             if catalog.get(facts.id).is_none() {
                 catalog.add(facts);

@@ -54,6 +54,17 @@ const PARKED_IDLE: u32 = 1;
 /// The shard sleeps with writes in flight: their completion will wake it soon enough.
 const PARKED_BUSY: u32 = 2;
 
+/// The epoch of a log that was deleted: no writer has it.
+const GONE: Epoch = Epoch(u32::MAX);
+
+/// What a writer of a deleted log is told, instead of being fenced by nobody.
+fn deleted(id: LogId, error: Error) -> Error {
+    match error {
+        Error::Fenced { epoch: GONE } => Error::NoSuchLog(format!("{id} (deleted)")),
+        other => other,
+    }
+}
+
 /// Staging state of one log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogStage {
@@ -227,17 +238,28 @@ impl Intake {
         }
     }
 
+    /// The log was deleted: nobody appends to it any more. What is staged resolves as ever.
+    pub(crate) fn retire(&self, slot: usize) {
+        if let Some(log) = self.ring.lock().logs.get_mut(slot) {
+            log.epoch = GONE;
+        }
+    }
+
     /// Fences the log: from here on only `epoch + 1` may append. Returns the new epoch, its first
-    /// LSN, and the batch with which all that was staged before is durable.
-    pub(crate) fn fence(&self, slot: usize) -> (Epoch, Lsn, u64) {
+    /// LSN, and the batch with which all that was staged before is durable; `None` for a log that
+    /// was deleted.
+    pub(crate) fn fence(&self, slot: usize) -> Option<(Epoch, Lsn, u64)> {
         let mut guard = self.ring.lock();
         let open = guard.open_bytes() != 0;
         let before = if open { guard.seq() } else { guard.seq() - 1 };
         let log = &mut guard.logs[slot];
+        if log.epoch == GONE {
+            return None;
+        }
         log.epoch = Epoch(log.epoch.0 + 1);
         // A run belongs to one epoch: the next record opens another.
         log.run_seq = 0;
-        (log.epoch, Lsn(log.next_lsn), before)
+        Some((log.epoch, Lsn(log.next_lsn), before))
     }
 
     /// Stages all records of `source`, or nothing.
@@ -251,7 +273,13 @@ impl Intake {
         let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
         let mut guard = self.ring.lock();
         self.in_line(&guard, waiter)?;
-        let (staged, mut slot) = self.reserve(&mut guard, id, epoch, source.count(), bytes)?;
+        let (staged, mut slot) = match self.reserve(&mut guard, id, epoch, source.count(), bytes) {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                drop(guard);
+                return Err(deleted(id, error));
+            }
+        };
         let next = self.leave_line(&mut guard, waiter);
         let open_bytes = guard.open_bytes();
         drop(guard);

@@ -36,6 +36,8 @@ mod catchup;
 mod chain;
 mod commit;
 mod config;
+mod cursor;
+mod cursors;
 mod damage;
 mod driver;
 pub mod dump;
@@ -77,6 +79,7 @@ mod writer;
 
 pub use atomic::{AppendAtomic, AtomicTicket};
 pub use config::{Config, DurableMethod, Recovery};
+pub use cursor::Cursor;
 pub use driver::{Driver, Driving};
 pub use engine::{Engine, LogOptions};
 pub use error::{Cause, Damage, Error, Rejected, Result};

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::catchup::Source;
+use crate::cursor::{Cursor, gone};
 use crate::damage;
 use crate::driver;
 use crate::error::{Damage, Error, Result};
@@ -55,7 +56,8 @@ impl Log {
     ///
     /// # Errors
     /// `Corrupt` when damage leaves the log's tail unknown (salvage first); `Halted`, `Closed`,
-    /// `Undriven` as the shard is; `Invalid` in a read-only engine.
+    /// `Undriven` as the shard is; `Invalid` in a read-only engine; `NoSuchLog` when the log was
+    /// deleted.
     pub fn writer(&self) -> Result<Writer> {
         let port = self.inner.port(self.id.shard())?;
         let open_end = port.view.lock().log(self.id).and_then(|log| {
@@ -64,15 +66,17 @@ impl Log {
         if let Some(damage) = open_end {
             return Err(Error::Corrupt(Box::new(damage)));
         }
-        let (epoch, first_lsn, before) = port.intake.fence(self.id.counter() as usize);
+        let fence = port.intake.fence(self.id.counter() as usize);
+        let (epoch, first_lsn, before) = fence.ok_or_else(|| gone(self.id))?;
         match driver::outcome(&port.intake, before) {
             Some(Ok(())) => {}
             Some(Err(cause)) => return Err(Error::Halted { cause }),
             None => return Err(Error::Undriven),
         }
         change(port, vec![Edit::Epoch { log: self.id, epoch, first_lsn }])?;
-        if let Some(log) = port.view.lock().log_mut(self.id) {
-            log.epoch = log.epoch.max(epoch);
+        match port.view.lock().log_mut(self.id) {
+            Some(log) => log.epoch = log.epoch.max(epoch),
+            None => return Err(gone(self.id)),
         }
         let first = Position { epoch, lsn: first_lsn };
         let record_bytes_max = self.inner.facts.record_bytes_max as usize;
@@ -83,12 +87,13 @@ impl Log {
     /// [`follow`](Reader::follow).
     ///
     /// # Errors
-    /// `Trimmed` and `Unwritten` when there is nothing at the place asked for.
+    /// `Trimmed` and `Unwritten` when there is nothing at the place asked for; `NoSuchLog` when the
+    /// log was deleted.
     pub fn reader(&self, from: From) -> Result<Reader> {
         let source = self.inner.source(self.id.shard());
         let (start, next) = {
             let view = source.view.lock();
-            let log = view.log(self.id).ok_or_else(|| Error::NoSuchLog(self.name.to_string()))?;
+            let log = view.log(self.id).ok_or_else(|| gone(self.id))?;
             (log.start, log.next)
         };
         let mut not_before_us = 0;
@@ -166,7 +171,7 @@ impl Log {
         let catalog = self.inner.catalog.read();
         let entry = catalog.get(self.id);
         let info = entry.and_then(|entry| self.inner.info(entry));
-        info.ok_or_else(|| Error::NoSuchLog(self.name.to_string()))
+        info.ok_or_else(|| gone(self.id))
     }
 
     /// The first LSN kept.
@@ -198,7 +203,7 @@ impl Log {
         let port = self.inner.port(self.id.shard())?;
         {
             let view = port.view.lock();
-            let log = view.log(self.id).ok_or_else(|| Error::NoSuchLog(self.name.to_string()))?;
+            let log = view.log(self.id).ok_or_else(|| gone(self.id))?;
             if lsn > log.next {
                 return Err(Error::Unwritten { tail: log.next });
             }
@@ -238,11 +243,31 @@ impl Log {
     /// Changes the log's settings, durably.
     ///
     /// # Errors
-    /// As the shard says; `Invalid` in a read-only engine.
+    /// As the shard says; `Invalid` in a read-only engine; `NoSuchLog` when the log was deleted.
     pub fn set(&self, settings: LogSettings) -> Result<()> {
         let port = self.inner.port(self.id.shard())?;
+        self.info()?;
         change(port, vec![Edit::Settings { log: self.id, settings }])?;
         self.inner.catalog.write().set(self.id, settings);
         Ok(())
+    }
+
+    /// The durable cursor of this name, set or not.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that no cursor can have.
+    pub fn cursor(&self, name: &str) -> Result<Cursor> {
+        Cursor::new(Arc::clone(&self.inner), self.id, name)
+    }
+
+    /// The log's durable cursors that are set, by name, each with the next LSN it wants.
+    ///
+    /// # Errors
+    /// `NoSuchLog` when the log was deleted.
+    pub fn cursors(&self) -> Result<Vec<(String, Lsn)>> {
+        let view = self.inner.view(self.id.shard()).lock();
+        view.log(self.id).ok_or_else(|| gone(self.id))?;
+        let cursors = view.cursors.of(self.id).iter();
+        Ok(cursors.map(|(name, lsn)| (String::from(&**name), *lsn)).collect())
     }
 }

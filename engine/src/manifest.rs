@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::cursors::Cursors;
 use crate::error::{Error, Result};
 use crate::format::manifest::{
     DamageFacts, DirectoryFacts, Edit, Frame, FrameHeader, LogFacts, SNAPSHOT,
@@ -72,6 +73,7 @@ pub(crate) struct State {
     pub next_log: u64,
     pub segments: BTreeMap<SegmentId, SegmentFacts>,
     pub damages: Vec<DamageFacts>,
+    pub cursors: Cursors,
     /// The last batch, when the shard was closed in order and nothing was written since.
     pub closed: Option<u64>,
     /// Logs' tails and chains hold everything up to this batch.
@@ -108,7 +110,10 @@ impl State {
                 }
             }
             Edit::Deleted { log } => {
+                // Nothing of it is left but its number.
                 self.logs.remove(log);
+                self.damages.retain(|damage| damage.log != Some(*log));
+                self.cursors.forget(*log);
             }
             Edit::NextLog { counter } => self.next_log = self.next_log.max(*counter),
             Edit::Retired { segment } => {
@@ -123,7 +128,12 @@ impl State {
             Edit::Damage(facts) => self.apply_damage(*facts),
             Edit::Unknown { .. } => self.unknown.push(edit.clone()),
             Edit::Spare { .. } | Edit::Sealed { .. } => self.apply_segment(edit),
-            Edit::Tiered { .. } | Edit::Cursor { .. } => {}
+            Edit::Cursor { log, name, lsn } => {
+                if self.logs.contains_key(log) {
+                    self.cursors.apply(*log, name, *lsn);
+                }
+            }
+            Edit::Tiered { .. } => {}
         }
     }
 
@@ -188,6 +198,7 @@ impl State {
             edits.extend(sealed.map(|s| s.edit(*id)));
         }
         edits.extend(self.logs.values().cloned().map(Edit::Log));
+        edits.extend(self.cursors.edits());
         edits.extend(self.damages.iter().copied().map(Edit::Damage));
         edits.extend(self.unknown.iter().cloned());
         edits
@@ -481,6 +492,8 @@ pub(crate) struct Manifest {
     /// number it got when it was queued.
     queued: u64,
     pub durable_edits: u64,
+    /// Edits that became durable and that the shard has to act upon; it takes them away.
+    pub told: Vec<Edit>,
     flight: Option<Flight>,
     /// Growing a slot failed (a full disk): not tried again before this moment.
     blocked_until: u64,
@@ -547,6 +560,7 @@ impl Manifest {
             queue: VecDeque::new(),
             queued: 0,
             durable_edits: 0,
+            told: Vec::new(),
             flight: None,
             blocked_until: 0,
         })
@@ -687,6 +701,8 @@ impl Manifest {
                 edits.iter().for_each(|edit| self.state.apply(edit));
                 self.durable_edits += edits.len() as u64;
                 self.cursor = next;
+                let told = |edit: &Edit| matches!(edit, Edit::Deleted { .. } | Edit::Cursor { .. });
+                self.told.extend(edits.into_iter().filter(told));
             }
         }
         Ok(())
@@ -720,6 +736,10 @@ mod tests {
         let settings = LogSettings { retention_secs: Some(5), ..Default::default() };
         state.apply(&Edit::Settings { log: id, settings });
         state.apply(&Edit::Start { log: id, start: Lsn(7) });
+        for counter in [2, 4] {
+            let (log, name) = (LogId::new(shard, counter), "outbox".to_owned());
+            state.apply(&Edit::Cursor { log, name, lsn: Lsn(3) });
+        }
         state.apply(&Edit::Deleted { log: LogId::new(shard, 4) });
         for n in 1..4 {
             let segment = SegmentId(n);

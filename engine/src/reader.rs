@@ -181,7 +181,7 @@ impl Reader {
         let cursor = self.cursor.as_ref()?;
         let view = cursor.source().view.lock();
         match view.log(self.log) {
-            None => return Some(Err(Error::NoSuchLog(self.log.to_string()))),
+            None => return Some(Err(cursor.gone())),
             Some(log) if log.next > cursor.next_lsn() => return Some(Ok(true)),
             Some(_) => {}
         }

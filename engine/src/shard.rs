@@ -555,7 +555,31 @@ impl Shard {
         }
     }
 
+    /// What became durable in the manifest and matters to callers: seen before it is answered.
+    fn act(&mut self) {
+        if self.manifest.told.is_empty() {
+            return;
+        }
+        for edit in self.manifest.told.drain(..) {
+            match edit {
+                Edit::Deleted { log } => {
+                    self.port.intake.retire(log.counter() as usize);
+                    self.port.view.remove_log(log);
+                }
+                Edit::Cursor { log, name, lsn } => {
+                    let mut view = self.port.view.lock();
+                    if view.log(log).is_some() {
+                        view.cursors.apply(log, &name, lsn);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.port.view.notify(&mut self.wakers);
+    }
+
     fn answer(&mut self) {
+        self.act();
         while let Some((edits, _)) = self.waiting.front() {
             if *edits > self.manifest.durable_edits {
                 return;

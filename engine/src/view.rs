@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::cursors::Cursors;
 use crate::error::Cause;
 use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
@@ -160,6 +161,7 @@ pub(crate) struct ViewState {
     pub stream_end: StreamEnd,
     logs: Vec<Option<Box<LogView>>>,
     pub segments: BTreeMap<SegmentId, SegmentView>,
+    pub cursors: Cursors,
     pub ended: Option<Ended>,
 }
 
@@ -194,6 +196,13 @@ impl View {
         if let Some(view) = self.state.lock().log_mut(log) {
             view.raise_start(log, start);
         }
+        self.trims.fetch_add(1, Ordering::Release);
+    }
+
+    /// A log was deleted, durably. Its readers are told, also in the middle of a batch; its records
+    /// are nobody's. Wake them (`notify`) afterwards.
+    pub(crate) fn remove_log(&self, log: LogId) {
+        self.state.lock().remove_log(log);
         self.trims.fetch_add(1, Ordering::Release);
     }
 
@@ -259,6 +268,13 @@ impl ViewState {
             self.logs.resize_with(index + 1, || None);
         }
         self.logs[index] = Some(Box::new(log));
+    }
+
+    fn remove_log(&mut self, id: LogId) {
+        if let Some(log) = self.logs.get_mut(id.counter() as usize) {
+            *log = None;
+        }
+        self.cursors.forget(id);
     }
 
     pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, &LogView)> {

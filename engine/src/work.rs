@@ -114,6 +114,7 @@ impl<'a> Work<'a> {
             log.chain.clone_from(&facts.chain);
             view.put_log(*id, log);
         }
+        view.cursors = state.cursors.clone();
         let (mut last_seq, mut last_crc) = (state.cut_seq, state.cut_crc);
         for (id, facts) in &state.segments {
             let mut seen = SegmentView::unsealed(facts.file, facts.nonce);

@@ -184,6 +184,36 @@ fn truncate() {
     life.demand(&["manifest write under way", "manifest write"]);
 }
 
+#[test]
+fn delete_log() {
+    let (mut life, old) = settled(13);
+    life.append(&old, "a", 3);
+    life.move_cursor("a");
+    let other = life.writer("b");
+    let staged = old.submit(cuts::judge::payload("a", 8)).unwrap();
+    life.model.get_mut("a").unwrap().staged += 1;
+    life.delete("a");
+    assert!(matches!(old.submit(b"late").unwrap_err().error, Error::NoSuchLog(_)));
+    life.append(&other, "b", 4);
+    staged.wait().unwrap();
+    life.idle(20);
+    life.model.get_mut("a").unwrap().asked_again = true;
+    let new = life.writer("a");
+    life.append(&new, "a", 2);
+    life.close();
+    life.demand(&["manifest write under way", "manifest write", "batch write", "seal write"]);
+}
+
+#[test]
+fn durable_cursor() {
+    let (mut life, writer) = settled(14);
+    for _ in 0..3 {
+        life.append(&writer, "a", 2);
+        life.move_cursor("a");
+    }
+    life.demand(&["manifest write under way", "manifest write"]);
+}
+
 /// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first.
 #[test]
 fn manifest_snapshot() {

@@ -5,7 +5,7 @@
 use sapwood::{Engine, Error, From, Log, Lsn, Reader};
 
 use crate::ensure;
-use crate::model::{LogTruth, Model, Staged, Verdict};
+use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 
 /// Reads from `reader`, whose next LSN is `from`, up to `limit` records, and compares each with
 /// what was staged. Returns where it stopped.
@@ -54,6 +54,16 @@ pub fn read_all(log: &Log, truth: &LogTruth) -> Verdict<u64> {
     read_on(&mut reader, truth, start, u64::MAX / 2)
 }
 
+/// The log's durable cursor is where it was told to be, or asked.
+fn cursor(log: &Log, truth: &LogTruth, count: u64) -> Verdict {
+    let cursor = log.cursor(CURSOR).and_then(|cursor| cursor.get()).map_err(|e| e.to_string())?;
+    let at = cursor.map(|lsn| lsn.0);
+    let fits = at == truth.cursor || truth.cursor_asked == Some(at);
+    ensure!(fits, "cursor at {at:?}, told {:?}, asked {:?}", truth.cursor, truth.cursor_asked);
+    ensure!(at.is_none_or(|at| at <= count), "cursor at {at:?} of {count} records");
+    Ok(())
+}
+
 /// Where each log of an engine that was just opened ends, each record checked; the logs are
 /// those of the model, give or take those whose creation was under way.
 ///
@@ -82,10 +92,14 @@ pub fn survey(engine: &Engine, model: &Model) -> Verdict<Vec<(String, u64)>> {
         if info.epoch.0 < truth.epoch {
             return Err(told(format!("epoch {}, {} was taken", info.epoch, truth.epoch)));
         }
+        cursor(&log, truth, count).map_err(told)?;
+        ensure!(!model.gone.contains(&info.id), "{} was deleted, its id is used again", info.id);
+        ensure!(truth.id.is_none_or(|id| id == info.id), "log {:?} has another id", info.name);
         found.push((info.name, count));
     }
-    for name in model.logs.keys() {
-        ensure!(found.iter().any(|(n, _)| n == name), "log {name:?} is gone");
+    for (name, truth) in &model.logs {
+        let there = found.iter().any(|(n, _)| n == name);
+        ensure!(there || truth.doomed, "log {name:?} is gone");
     }
     Ok(found)
 }
@@ -102,9 +116,11 @@ pub fn count_of(found: &[(String, u64)], log: &str) -> u64 {
 /// # Errors
 /// When a part of it is there.
 pub fn all_or_nothing(model: &Model, count: impl Fn(&str) -> u64) -> Verdict {
+    let doomed = |log: &str| model.logs.get(log).is_some_and(|truth| truth.doomed);
     for whole in &model.wholes {
-        let all = whole.iter().all(|(log, _, end)| count(log) >= *end);
-        let nothing = whole.iter().all(|(log, first, _)| count(log) <= *first);
+        let mut there = whole.iter().filter(|(log, ..)| !doomed(log));
+        let all = there.clone().all(|(log, _, end)| count(log) >= *end);
+        let nothing = there.all(|(log, first, _)| count(log) <= *first);
         ensure!(all || nothing, "a part of what was staged as one: {whole:?}");
     }
     Ok(())
@@ -116,17 +132,27 @@ pub fn all_or_nothing(model: &Model, count: impl Fn(&str) -> u64) -> Verdict {
 /// When the contract is broken.
 pub fn after_open(engine: &Engine, model: &mut Model) -> Verdict {
     let found = survey(engine, model)?;
+    let names: Vec<String> = model.logs.keys().cloned().collect();
+    for name in names.into_iter().filter(|name| !found.iter().any(|(n, _)| n == name)) {
+        model.delete(&name);
+    }
     all_or_nothing(model, |log| count_of(&found, log))?;
     model.wholes.clear();
     for (name, count) in found {
         let truth = model.logs.entry(name.clone()).or_default();
-        let log = engine.find(&name).map_err(|e| e.to_string())?;
-        let start = log.map(|log| log.start()).transpose().map_err(|e| e.to_string())?;
-        truth.settle_start(start.map_or(0, |lsn| lsn.0))?;
+        let log = engine.find(&name).map_err(|e| e.to_string())?.ok_or("listed and not found")?;
+        truth.settle_start(log.start().map_err(|e| e.to_string())?.0)?;
         let (kept, taken) = truth.settle(count).map_err(|e| format!("log {name:?}: {e}"))?;
+        let cursor =
+            log.cursor(CURSOR).and_then(|cursor| cursor.get()).map_err(|e| e.to_string())?;
+        truth.id = Some(log.id());
+        (truth.cursor, truth.cursor_asked) = (cursor.map(|lsn| lsn.0), None);
+        truth.doomed = false;
         model.kept += kept;
         model.taken += taken;
     }
     model.maybe.clear();
+    let logs = &model.logs;
+    model.freed.retain(|name| !logs.contains_key(name));
     Ok(())
 }

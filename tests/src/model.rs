@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sapwood::LogId;
 use sapwood::io::sim::Rng;
 
 /// What went against the contract, in words.
@@ -22,6 +23,9 @@ macro_rules! ensure {
         }
     };
 }
+
+/// The durable cursor that the logs of a life have.
+pub const CURSOR: &str = "consumer";
 
 /// A record that was staged. Its bytes are derived from `nonce`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,14 @@ pub struct LogTruth {
     pub start_asked: u64,
     /// The highest epoch whose writer was handed out.
     pub epoch: u32,
+    /// Its id, once it was seen.
+    pub id: Option<LogId>,
+    /// Where its durable cursor was told to be; `None`: there is none.
+    pub cursor: Option<u64>,
+    /// Where it may be instead: an answer is missing.
+    pub cursor_asked: Option<Option<u64>>,
+    /// Its deletion was under way when the power failed: it is there, or gone.
+    pub doomed: bool,
     /// What (epoch, LSN) ever named, in all lives.
     named: HashMap<(u32, u64), u64>,
 }
@@ -79,6 +91,10 @@ pub struct Model {
     pub maybe: BTreeSet<String>,
     /// What was staged as one since the directory was opened.
     pub wholes: Vec<Whole>,
+    /// Names whose log was deleted, and that no log has now.
+    pub freed: BTreeSet<String>,
+    /// Ids of logs that were deleted: never given again.
+    pub gone: BTreeSet<LogId>,
     /// Records acked in all lives.
     pub acks: u64,
     /// Records that a crash took: staged, never acked.
@@ -137,5 +153,15 @@ impl LogTruth {
         self.staged.truncate(count as usize);
         (self.acked, self.shown) = (count, count);
         Ok((kept, taken))
+    }
+}
+
+impl Model {
+    /// A log is gone: its name is free, its id is never given again.
+    pub fn delete(&mut self, name: &str) {
+        let Some(truth) = self.logs.remove(name) else { return };
+        self.freed.insert(name.to_owned());
+        self.gone.extend(truth.id);
+        self.wholes.iter_mut().for_each(|whole| whole.retain(|(log, ..)| log != name));
     }
 }

@@ -63,6 +63,18 @@ pub enum Op {
         /// How many.
         count: usize,
     },
+    /// Delete a log; its name is free for another.
+    Delete {
+        /// Which log.
+        log: usize,
+    },
+    /// Move a log's durable cursor, or delete it.
+    MoveCursor {
+        /// Which log.
+        log: usize,
+        /// To this share of what is durable, in percent; above 100: delete it.
+        to: u64,
+    },
 }
 
 /// How a session of an engine ends.
@@ -89,7 +101,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
             let bytes = if rng.below(6) == 0 { 3_000 } else { 300 };
             Op::Atomic { members: 1 + rng.below(4) as usize, bytes }
         }
-        5..55 => {
+        5..54 => {
             let bytes = match rng.below(20) {
                 0 => 50_000,
                 1..4 => 8_000,
@@ -98,16 +110,18 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
             let records = if rng.below(4) == 0 { 1 + rng.below(6) as usize } else { 1 };
             Op::Append { log, records, bytes: bytes / records }
         }
-        55..75 => {
+        54..73 => {
             let wait_us = if rng.below(6) == 0 { 20_000 } else { rng.below(300) };
             Op::Turn { times: 1 + rng.below(12) as usize, wait_us }
         }
-        75..83 => Op::Collect,
+        73..81 => Op::Collect,
+        81..83 => Op::MoveCursor { log, to: rng.below(110) },
         83..91 => Op::Read { log, from: rng.below(101), limit: 1 + rng.below(200) },
         91..94 => Op::Fence { log },
         94..96 => Op::AppendFenced { log },
         96..97 => Op::Read { log, from: 0, limit: u64::MAX / 2 },
         97..98 => Op::Truncate { log, share: rng.below(101) },
+        98..99 if rng.below(3) == 0 => Op::Delete { log },
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

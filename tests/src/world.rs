@@ -21,7 +21,7 @@ use sapwood::{
 use crate::check;
 use crate::cut::CutStorage;
 use crate::ensure;
-use crate::model::{LogTruth, Model, Staged, Verdict};
+use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 use crate::ops::{self, End, Op};
 
 /// Recoveries in a row that may be cut.
@@ -61,6 +61,8 @@ struct Pending {
     log: String,
     end: u64,
     ticket: Ticket,
+    /// Its log was deleted: it resolves as ever, and means nothing any more.
+    gone: bool,
 }
 
 /// A group that is not decided yet: its logs, and the LSN behind the last record in each.
@@ -354,6 +356,8 @@ impl World {
             Op::Read { log, from, limit } => self.read(session, log, from, limit),
             Op::Truncate { log, share } => self.truncate(session, log, share),
             Op::Create { count } => self.create(session, count),
+            Op::Delete { log } => self.delete(session, log),
+            Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
         }
     }
 
@@ -400,7 +404,7 @@ impl World {
                 let end = first + staged.len() as u64;
                 let log = session.names[log].clone();
                 self.model.wholes.push(vec![(log.clone(), first, end)]);
-                session.pending.push(Pending { log, end, ticket });
+                session.pending.push(Pending { log, end, ticket, gone: false });
                 Ok(())
             }
             Err(Rejected { record: Some(batch), error: Error::Busy }) => {
@@ -467,7 +471,7 @@ impl World {
             std::mem::take(&mut session.pending).into_iter().partition(|p| p.ticket.is_done());
         session.pending = open;
         let done: Vec<Pending> = done;
-        for Pending { log, end, ticket } in done {
+        for Pending { log, end, ticket, gone } in done {
             let first = ticket.position();
             match ticket.wait() {
                 // What a ghost acks counts for nothing.
@@ -475,6 +479,9 @@ impl World {
                 Ok(ack) => {
                     ensure!(ack.position == first, "acked at {}, staged {first}", ack.position);
                     ensure!(first.lsn.0 + u64::from(ack.records) == end, "acked another count");
+                    if gone {
+                        continue;
+                    }
                     let truth = self.model.logs.entry(log).or_default();
                     let fresh = truth.ack(end)?;
                     self.model.acks += fresh;
@@ -527,31 +534,86 @@ impl World {
     fn create(&mut self, session: &mut Session, count: usize) -> Verdict {
         let mut names = Vec::new();
         for _ in 0..count {
-            self.fresh_name += 1;
-            names.push(format!("log-{}", self.fresh_name));
+            // The name of a log that was deleted, or a new one.
+            let freed = self.model.freed.iter().find(|name| !names.contains(*name)).cloned();
+            names.push(freed.unwrap_or_else(|| {
+                self.fresh_name += 1;
+                format!("log-{}", self.fresh_name)
+            }));
         }
         let group = (self.rng.below(2) == 0).then(|| "group".to_owned());
         let options = LogOptions { group, ..LogOptions::default() };
         let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
-        let created = session.engine.create_many(&wanted).map(|logs| logs.len());
-        match created {
-            Ok(found) => ensure!(found == count, "{found} logs of {count}"),
+        let created = match session.engine.create_many(&wanted) {
+            Ok(created) => created,
             Err(error) => {
                 self.model.maybe.extend(names);
                 return self.excuse(session, &error);
             }
-        }
+        };
+        ensure!(created.len() == count, "{} logs of {count}", created.len());
         if self.disk.is_cut() {
             self.model.maybe.extend(names);
             return Ok(());
         }
-        for name in names {
-            self.model.logs.insert(name.clone(), LogTruth::default());
+        for (name, log) in names.into_iter().zip(created) {
+            ensure!(!self.model.gone.contains(&log.id()), "{} is given again", log.id());
+            self.model.freed.remove(&name);
+            let mut truth = LogTruth::default();
+            truth.id = Some(log.id());
+            self.model.logs.insert(name.clone(), truth);
             session.names.push(name);
             session.writers.push(None);
             session.fenced.push(None);
         }
         Ok(())
+    }
+}
+
+impl World {
+    fn delete(&mut self, session: &mut Session, log: usize) -> Verdict {
+        let name = session.names[log].clone();
+        let deleted = session.engine.delete_log(&name);
+        if self.disk.is_cut() || deleted.is_err() {
+            self.truth(session, log).doomed = true;
+            return deleted.or_else(|error| self.excuse(session, &error));
+        }
+        session.names.swap_remove(log);
+        let writer = session.writers.swap_remove(log);
+        session.fenced.swap_remove(log);
+        session.pending.iter_mut().filter(|p| p.log == name).for_each(|p| p.gone = true);
+        let ends = session.groups.iter_mut().flat_map(|group| &mut group.ends);
+        ends.filter(|(log, _)| *log == name).for_each(|(log, _)| log.clear());
+        let late = writer.map(|writer| writer.submit(b"late").map(|_| ()).map_err(|r| r.error));
+        let told = matches!(late, None | Some(Err(Error::NoSuchLog(_) | Error::Busy)));
+        ensure!(told, "an append to a log that was deleted: {late:?}");
+        ensure!(matches!(session.engine.find(&name), Ok(None)), "deleted, and found");
+        self.model.delete(&name);
+        Ok(())
+    }
+
+    fn move_cursor(&mut self, session: &mut Session, log: usize, percent: u64) -> Verdict {
+        let handle = session.engine.log(&session.names[log]).map_err(|e| e.to_string())?;
+        let cursor = handle.cursor(CURSOR).map_err(|e| e.to_string())?;
+        let info = handle.info().map_err(|e| e.to_string())?;
+        let to = (percent <= 100).then_some(info.durable.0 * percent / 100);
+        let moved = match to {
+            Some(lsn) => cursor.set(Lsn(lsn)),
+            None => cursor.delete(),
+        };
+        match (moved, to) {
+            (Err(Error::Trimmed { start }), Some(lsn)) if lsn < start.0 => Ok(()),
+            (Ok(()), _) if !self.disk.is_cut() => {
+                let at = cursor.get().map_err(|e| e.to_string())?.map(|lsn| lsn.0);
+                ensure!(at == to, "the cursor is at {at:?}, moved to {to:?}");
+                self.truth(session, log).cursor = to;
+                Ok(())
+            }
+            (moved, _) => {
+                self.truth(session, log).cursor_asked = Some(to);
+                moved.or_else(|error| self.excuse(session, &error))
+            }
+        }
     }
 }
 

@@ -17,6 +17,9 @@ use crate::lsn::{Epoch, LogId, Lsn, SegmentId};
 /// Entry flag: a reader that does not know the kind must refuse the manifest.
 pub const ENTRY_MUST_KNOW: u16 = 1;
 
+/// The LSN of a cursor entry that deletes the cursor.
+pub const CURSOR_GONE: Lsn = Lsn(u64::MAX);
+
 /// Bytes in front of each entry: kind, flags, length.
 pub const ENTRY_HEADER_BYTES: usize = 8;
 
@@ -135,7 +138,7 @@ pub enum Edit {
         log: LogId,
         /// The cursor's name.
         name: String,
-        /// The next LSN it wants.
+        /// The next LSN it wants; [`CURSOR_GONE`]: the cursor is deleted.
         lsn: Lsn,
     },
     /// Of a newer writer, which allows that it be carried along unread.

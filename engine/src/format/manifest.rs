@@ -15,7 +15,7 @@ use super::wire::{need, put, u16_at, u32_at, u64_at};
 use super::{Flaw, VERSION, is_unit, round_up};
 use crate::lsn::ShardId;
 
-pub use super::edit::Edit;
+pub use super::edit::{CURSOR_GONE, Edit};
 pub use super::facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
 
 /// "SWM1".

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::{Intake, RUNS_MAX, RoomWait, Staged, Staging, fill, framed};
+use super::{Intake, RUNS_MAX, RoomWait, Staged, Staging, deleted, fill, framed};
 use crate::error::{Error, Result};
 use crate::format::FLAG_GROUP;
 use crate::lsn::{Epoch, LogId};
@@ -51,7 +51,11 @@ impl Intake {
             return Err(error);
         }
         for (member, bytes) in members.iter().zip(&bytes) {
-            self.may(&guard, member.id.counter() as usize, member.epoch, *bytes)?;
+            let may = self.may(&guard, member.id.counter() as usize, member.epoch, *bytes);
+            if let Err(error) = may {
+                drop(guard);
+                return Err(deleted(member.id, error));
+            }
         }
         let fresh = |staging: &Staging, seq| {
             let log = |member: &Member<R>| staging.logs[member.id.counter() as usize];

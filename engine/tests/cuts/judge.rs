@@ -24,7 +24,18 @@ pub(crate) struct Known {
     /// The start: what callers were told, and the highest that was asked for.
     pub(crate) start: u64,
     pub(crate) start_asked: u64,
+    /// Its deletion was asked for: it may be gone.
+    pub(crate) doomed: bool,
+    /// Its deletion was answered: it is gone, unless one of its name was asked for again.
+    pub(crate) gone: bool,
+    pub(crate) asked_again: bool,
+    /// Where the cursor [`CURSOR`] was told to be, and was last asked to be.
+    pub(crate) place: u64,
+    pub(crate) place_asked: u64,
 }
+
+/// The durable cursor that a log may have.
+pub(crate) const CURSOR: &str = "consumer";
 
 pub(crate) type Model = BTreeMap<String, Known>;
 
@@ -170,6 +181,27 @@ impl Life {
         }
     }
 
+    /// Moves the log's durable cursor to its end.
+    pub(crate) fn move_cursor(&mut self, log: &str) {
+        let known = self.model.get_mut(log).unwrap();
+        known.place_asked = known.acked;
+        self.step(|life| {
+            let cursor = life.engine.log(log).unwrap().cursor(CURSOR).unwrap();
+            let known = life.model.get_mut(log).unwrap();
+            cursor.set(Lsn(known.place_asked)).unwrap();
+            assert_eq!(cursor.get().unwrap(), Some(Lsn(known.place_asked)));
+            known.place = known.place_asked;
+        });
+    }
+
+    /// Deletes a log.
+    pub(crate) fn delete(&mut self, log: &str) {
+        self.model.get_mut(log).unwrap().doomed = true;
+        self.step(|life| life.engine.delete_log(log).unwrap());
+        let gone = Known { gone: true, ..Known::default() };
+        self.model.insert(log.to_owned(), gone);
+    }
+
     pub(crate) fn close(&mut self) {
         self.step(|life| life.engine.close().unwrap());
     }
@@ -199,14 +231,18 @@ pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model, wholes: &[Whole]) 
     let mut counts = BTreeMap::new();
     for (name, most) in after {
         let least = before.get(name).copied().unwrap_or_default();
-        if engine.find(name).unwrap().is_none() {
-            assert!(!least.created, "{step}: {name} was created");
+        let Some(log) = engine.find(name).unwrap() else {
+            assert!(!least.created || most.doomed, "{step}: {name} was created");
             continue;
-        }
-        let start = engine.log(name).unwrap().start().unwrap().0;
+        };
+        assert!(!least.gone || most.asked_again, "{step}: {name} was deleted");
+        let start = log.start().unwrap().0;
         let starts = least.start..=most.start_asked;
         assert!(starts.contains(&start), "{step}: {name} starts at {start}, not in {starts:?}");
         let (count, epoch) = read(&engine, name, step);
+        let place = log.cursor(CURSOR).unwrap().get().unwrap().unwrap_or_default().0;
+        assert!((least.place..=most.place_asked).contains(&place), "{step}: cursor at {place}");
+        assert!(place <= count, "{step}: cursor at {place} of {count}");
         assert!(least.acked <= count, "{step}: {name} has {count} of {} acked", least.acked);
         assert!(count <= most.staged, "{step}: {name} has {count} of {} staged", most.staged);
         let writer = engine.log(name).unwrap().writer().unwrap();

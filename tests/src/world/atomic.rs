@@ -126,6 +126,9 @@ impl World {
                     for ((log, end), ack) in ends.into_iter().zip(acks) {
                         let acked = ack.position.lsn.0 + u64::from(ack.records);
                         ensure!(acked == end, "acked up to {acked}, staged up to {end}");
+                        if log.is_empty() {
+                            continue; // deleted
+                        }
                         let truth = self.model.logs.entry(log).or_default();
                         self.model.acks += truth.ack(end)?;
                     }
