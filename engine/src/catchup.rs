@@ -12,17 +12,21 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
-use crate::format::{BatchHeader, BatchView, RecordHeader, SegmentHeader, UNIT_MIN};
+use crate::format::{BatchHeader, BatchView, RecordHeader, Run, SegmentHeader, UNIT_MIN};
 use crate::index::{Indexes, Which};
 use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
-use crate::lsn::{LogId, Lsn, SegmentId};
+use crate::lsn::{Epoch, LogId, Lsn, Position, SegmentId};
 use crate::names;
 use crate::scan::Window;
-use crate::view::{Place, View};
+use crate::view::{LogView, Place, View};
+
+/// Later than every epoch.
+const NEWEST: Epoch = Epoch(u32::MAX);
 
 /// What a cursor reads from.
 #[derive(Clone)]
@@ -50,7 +54,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 enum Item {
     Good { header: RecordHeader, properties: Range<usize>, payload: Range<usize> },
-    Bad { first: Lsn, last: Lsn, offset: u64, reason: String },
+    Bad { epoch: Epoch, first: Lsn, last: Lsn, offset: u64, reason: String },
 }
 
 struct Spot {
@@ -69,6 +73,9 @@ pub(crate) struct Cursor {
     next: Lsn,
     /// Records older than this are passed over.
     not_before_us: u64,
+    /// What was cut, as of the last look; up to epoch `known` the cursor stands beyond no cut.
+    cuts: Cuts,
+    known: Epoch,
     spot: Option<Spot>,
     /// The LSN for which `spot` was looked up: without progress since, a second look-up is damage.
     placed_for: Option<Lsn>,
@@ -79,19 +86,21 @@ pub(crate) struct Cursor {
     items: Vec<Item>,
     taken: usize,
     current: Option<usize>,
-    /// The view's count when the start was last looked at.
-    trims: u64,
+    /// The view's count when starts and cuts were last looked at; `None`: not yet.
+    trims: Option<u64>,
 }
 
 impl Cursor {
-    pub(crate) fn new(source: Source, log: LogId, next: Lsn, not_before_us: u64) -> Self {
-        let trims = source.view.trims();
+    /// A cursor that stands at `from`: before this LSN of the log as this epoch knows it.
+    pub(crate) fn new(source: Source, log: LogId, from: Position, not_before_us: u64) -> Self {
         Self {
             source,
-            trims,
             log,
-            next,
+            next: from.lsn,
             not_before_us,
+            trims: None,
+            cuts: Cuts::default(),
+            known: from.epoch,
             spot: None,
             placed_for: None,
             file: None,
@@ -114,11 +123,42 @@ impl Cursor {
     pub(crate) fn seek(&mut self, next: Lsn) {
         self.next = next;
         self.not_before_us = 0;
+        // Whoever chooses a place knows the log as it is.
+        (self.trims, self.known) = (None, NEWEST);
         self.forget();
     }
 
     pub(crate) fn gone(&self) -> Error {
         Error::NoSuchLog(format!("{} (deleted)", self.log))
+    }
+
+    /// Whether the log was cut before where this cursor stands.
+    pub(crate) fn is_cut_off(&self, log: &LogView) -> bool {
+        log.cuts.since(self.known, self.next).is_some()
+    }
+
+    /// Looks at what was trimmed and cut since the last look.
+    fn heed(&mut self) -> Result<()> {
+        let trims = self.source.view.trims();
+        if self.trims == Some(trims) {
+            return Ok(());
+        }
+        let view = Arc::clone(&self.source.view);
+        let view = view.lock();
+        let Some(log) = view.log(self.log) else { return Err(self.gone()) };
+        if self.next < log.start {
+            self.forget();
+            return Err(Error::Trimmed { start: log.start });
+        }
+        if let Some(Position { epoch, lsn }) = log.cuts.since(self.known, self.next) {
+            return Err(Error::Diverged { epoch, lsn });
+        }
+        if log.cuts != self.cuts {
+            self.cuts.clone_from(&log.cuts);
+            self.forget();
+        }
+        (self.trims, self.known) = (Some(trims), log.epoch);
+        Ok(())
     }
 
     fn forget(&mut self) {
@@ -141,16 +181,7 @@ impl Cursor {
     /// Moves to the next record. `disk`: reading from disk is allowed here.
     pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
         self.current = None;
-        let trims = self.source.view.trims();
-        if trims != self.trims {
-            self.trims = trims;
-            let start = self.source.view.lock().log(self.log).map(|log| log.start);
-            let start = start.ok_or_else(|| self.gone())?;
-            if self.next < start {
-                self.forget();
-                return Err(Error::Trimmed { start });
-            }
-        }
+        self.heed()?;
         loop {
             while self.taken < self.items.len() {
                 if self.take_item()? {
@@ -237,6 +268,13 @@ impl Cursor {
                 };
                 if self.next < log.start {
                     return Err(Error::Trimmed { start: log.start });
+                }
+                if log.epoch != self.known {
+                    // What it wrote may stand where something else was.
+                    drop(view);
+                    self.trims = None;
+                    self.heed()?;
+                    continue;
                 }
                 if self.next > log.next {
                     return Err(Error::Unwritten { tail: log.next });
@@ -402,10 +440,12 @@ impl Cursor {
         spot.offset += header.padded_bytes(unit) as u64;
         spot.seq = Some(header.seq + 1);
         let Ok(batch) = whole else { return Ok(false) };
-        if !batch.runs.iter().any(|run| run.log == self.log && run.last_lsn() >= self.next) {
+        let wanted = |run: &Run| run.log == self.log && run.last_lsn() >= self.next;
+        if !batch.runs.iter().any(|run| wanted(&run)) {
             return Ok(false);
         }
         collect(&batch, self.log, at, &self.batch, &mut self.items);
+        drop_cut(&mut self.items, &self.cuts);
         Ok(!self.items.is_empty())
     }
 
@@ -460,13 +500,30 @@ fn collect(batch: &BatchView<'_>, log: LogId, at: u64, bytes: &[u8], items: &mut
                 let offset = at + records.offset() as u64;
                 let Some(header) = records.header() else { break };
                 let (first, last) = (header.lsn, header.lsn);
-                items.push(Item::Bad { first, last, offset, reason: flaw.to_string() });
+                let (epoch, reason) = (header.epoch, flaw.to_string());
+                items.push(Item::Bad { epoch, first, last, offset, reason });
             }
         }
     }
     let offset = at + records.offset() as u64;
     for run in records.unread().filter(|run| run.log == log) {
         let reason = "a record header is damaged".to_owned();
-        items.push(Item::Bad { first: run.first_lsn, last: run.last_lsn(), offset, reason });
+        let (epoch, first, last) = (run.epoch, run.first_lsn, run.last_lsn());
+        items.push(Item::Bad { epoch, first, last, offset, reason });
     }
+}
+
+/// Takes out what a cut dropped.
+fn drop_cut(items: &mut Vec<Item>, cuts: &Cuts) {
+    if cuts.is_empty() {
+        return;
+    }
+    items.retain_mut(|item| match item {
+        Item::Good { header, .. } => cuts.dropped(header.position()).is_none(),
+        Item::Bad { epoch, first, last, .. } => {
+            let end = cuts.clip(*epoch, last.next());
+            *last = Lsn(end.0.max(1) - 1);
+            *first < end
+        }
+    });
 }

@@ -38,6 +38,12 @@ impl Cursors {
         }
     }
 
+    /// The log was cut: who was beyond goes on where it goes on.
+    pub(crate) fn cut(&mut self, log: LogId, first: Lsn) {
+        let cursors = self.by_log.get_mut(&log).into_iter().flatten();
+        cursors.for_each(|(_, lsn)| *lsn = (*lsn).min(first));
+    }
+
     /// The log is gone, and they with it.
     pub(crate) fn forget(&mut self, log: LogId) {
         self.by_log.remove(&log);

@@ -130,13 +130,15 @@ fn take(work: &mut Work<'_>, found: &Found) -> Result<()> {
         }
         let offset = found.offset + records.offset() as u64;
         if let Some(header) = records.header() {
-            work.damaged(header.log, header.lsn, header.lsn, found.segment, offset, BODY);
+            let (log, epoch, first_lsn) = (header.log, header.epoch, header.lsn);
+            let run = Run { log, epoch, first_lsn, count: 1, bytes: 0 };
+            work.damaged_run(&run, found.segment, offset, BODY);
         }
     }
     let at = found.offset + records.offset() as u64;
     let unread: Vec<Run> = records.unread().collect();
     for run in unread {
-        work.damaged(run.log, run.first_lsn, run.last_lsn(), found.segment, at, RECORDS);
+        work.damaged_run(&run, found.segment, at, RECORDS);
     }
     Ok(())
 }
@@ -150,9 +152,9 @@ fn missing(work: &mut Work<'_>, next: Option<&Found>) -> Result<()> {
         if (work.expected..until).contains(&seq) && named.insert(seq) {
             for run in runs {
                 work.note_gap(segment, offset, &run, BATCH);
-                work.damaged(run.log, run.first_lsn, run.last_lsn(), segment, offset, BATCH);
+                work.damaged_run(&run, segment, offset, BATCH);
                 if let Some(log) = work.view.log_mut(run.log) {
-                    log.next = log.next.max(run.last_lsn().next());
+                    log.next = log.next.max(log.cuts.clip(run.epoch, run.last_lsn().next()));
                     log.epoch = log.epoch.max(run.epoch);
                 }
             }

@@ -307,6 +307,7 @@ impl Stream {
                 self.prev_crc = loaded.state.cut_crc;
             }
         }
+        let mut cut = false;
         let mut view = self.view.lock();
         for (id, facts) in &loaded.state.logs {
             if view.log(*id).is_none() {
@@ -315,6 +316,8 @@ impl Stream {
             }
             if let Some(log) = view.log_mut(*id) {
                 log.raise_start(*id, facts.start);
+                // A batch of a newer epoch names this manifest: its cut is known before it is read.
+                cut |= loaded.state.cuts.get(id).is_some_and(|cuts| log.learn_cuts(cuts));
                 log.epoch = log.epoch.max(facts.tail_epoch);
             }
         }
@@ -325,6 +328,9 @@ impl Stream {
         gone.iter().for_each(|id| self.view.remove_log(*id));
         if !gone.is_empty() {
             self.view.notify(&mut Vec::new()); // who follows them is told
+        }
+        if cut {
+            self.view.tell_cuts();
         }
         let mut catalog = self.catalog.write();
         gone.iter().for_each(|id| catalog.remove(*id));

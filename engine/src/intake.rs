@@ -15,6 +15,8 @@
 
 mod group;
 
+mod epochs;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -77,11 +79,21 @@ pub(crate) struct LogStage {
     run: u32,
     /// Bytes staged and not yet durable; kept only when there is a limit.
     unacked: u64,
+    /// The epoch begins with a cut that is not durable yet: whoever makes it may go on after it.
+    cutting: bool,
 }
 
 impl LogStage {
     pub(crate) fn new(epoch: Epoch, next_lsn: Lsn, last_time_us: u64) -> Self {
-        Self { epoch, next_lsn: next_lsn.0, last_time_us, run_seq: 0, run: 0, unacked: 0 }
+        Self {
+            epoch,
+            next_lsn: next_lsn.0,
+            last_time_us,
+            run_seq: 0,
+            run: 0,
+            unacked: 0,
+            cutting: false,
+        }
     }
 }
 
@@ -250,30 +262,33 @@ impl Intake {
     /// was deleted.
     pub(crate) fn fence(&self, slot: usize) -> Option<(Epoch, Lsn, u64)> {
         let mut guard = self.ring.lock();
-        let open = guard.open_bytes() != 0;
-        let before = if open { guard.seq() } else { guard.seq() - 1 };
+        let before = epochs::staged_last(&guard);
         let log = &mut guard.logs[slot];
         if log.epoch == GONE {
             return None;
         }
-        log.epoch = Epoch(log.epoch.0 + 1);
-        // A run belongs to one epoch: the next record opens another.
-        log.run_seq = 0;
+        log.next_epoch();
         Some((log.epoch, Lsn(log.next_lsn), before))
     }
 
-    /// Stages all records of `source`, or nothing.
+    /// Stages all records of `source`, or nothing; with a `tail`, only if it is the log's.
     pub(crate) fn stage<R: Records>(
         &self,
         id: LogId,
         epoch: Epoch,
         source: &R,
+        tail: Option<Lsn>,
         waiter: Option<&Arc<RoomWait>>,
     ) -> Result<Staged> {
         let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
         let mut guard = self.ring.lock();
         self.in_line(&guard, waiter)?;
-        let (staged, mut slot) = match self.reserve(&mut guard, id, epoch, source.count(), bytes) {
+        let expected = match tail {
+            Some(lsn) => guard.expect_tail(self, id, epoch, lsn),
+            None => Ok(()),
+        };
+        let reserve = |()| self.reserve(&mut guard, id, epoch, source.count(), bytes);
+        let (staged, mut slot) = match expected.and_then(reserve) {
             Ok(reserved) => reserved,
             Err(error) => {
                 drop(guard);
@@ -346,9 +361,7 @@ impl Intake {
         bytes: usize,
     ) -> Result<()> {
         let log = guard.logs[index];
-        if log.epoch != epoch {
-            return Err(Error::Fenced { epoch: log.epoch });
-        }
+        log.check_epoch(epoch)?;
         if self.log_bytes_max != 0
             && log.unacked + bytes as u64 > self.log_bytes_max.max(bytes as u64)
         {

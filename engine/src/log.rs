@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::catchup::Source;
 use crate::cursor::{Cursor, gone};
+use crate::cut;
 use crate::damage;
 use crate::driver;
 use crate::error::{Damage, Error, Result};
@@ -73,12 +74,12 @@ impl Log {
             Some(Err(cause)) => return Err(Error::Halted { cause }),
             None => return Err(Error::Undriven),
         }
-        change(port, vec![Edit::Epoch { log: self.id, epoch, first_lsn }])?;
-        match port.view.lock().log_mut(self.id) {
-            Some(log) => log.epoch = log.epoch.max(epoch),
-            None => return Err(gone(self.id)),
-        }
         let first = Position { epoch, lsn: first_lsn };
+        change(port, vec![cut::naming(&port.view, self.id, first)])?;
+        port.view.begin_epoch(self.id, epoch, first_lsn);
+        if port.view.lock().log(self.id).is_none() {
+            return Err(gone(self.id));
+        }
         let record_bytes_max = self.inner.facts.record_bytes_max as usize;
         Ok(Writer::new(Arc::clone(port), self.id, first, record_bytes_max))
     }
@@ -87,14 +88,18 @@ impl Log {
     /// [`follow`](Reader::follow).
     ///
     /// # Errors
-    /// `Trimmed` and `Unwritten` when there is nothing at the place asked for; `NoSuchLog` when the
-    /// log was deleted.
+    /// `Trimmed` and `Unwritten` when there is nothing at the place asked for, `Diverged` when the
+    /// record of the position asked for was cut; `NoSuchLog` when the log was deleted.
     pub fn reader(&self, from: From) -> Result<Reader> {
         let source = self.inner.source(self.id.shard());
-        let (start, next) = {
+        let (start, next, epoch, dropped) = {
             let view = source.view.lock();
             let log = view.log(self.id).ok_or_else(|| gone(self.id))?;
-            (log.start, log.next)
+            let position = match from {
+                From::At(position) | From::After(position) => log.cuts.dropped(position),
+                _ => None,
+            };
+            (log.start, log.next, log.epoch, position)
         };
         let mut not_before_us = 0;
         let mut expect = None;
@@ -120,11 +125,15 @@ impl Log {
         if at < start {
             return Err(Error::Trimmed { start });
         }
+        if let Some(Position { epoch, lsn }) = dropped {
+            return Err(Error::Diverged { epoch, lsn });
+        }
         if at > next || (expect.is_some() && at == next) {
             return Err(Error::Unwritten { tail: next });
         }
         let reads = Arc::clone(&self.inner.reads);
-        Ok(Reader::new(source, reads, self.id, at, not_before_us, expect))
+        let from = Position { epoch, lsn: at };
+        Ok(Reader::new(source, reads, self.id, from, not_before_us, expect))
     }
 
     /// An LSN at or before the first record that is not older than `time_us`.
@@ -137,7 +146,8 @@ impl Log {
             for seen in view.segments.values().rev() {
                 let Some(live) = &seen.live else { continue };
                 match live.lsn_before_time(self.id, time_us) {
-                    Some(Some(lsn)) => found = lsn,
+                    // Not later than what was found: below a cut stands what it dropped.
+                    Some(Some(lsn)) => found = found.min(lsn),
                     Some(None) => return Ok(found),
                     None => {}
                 }
@@ -154,7 +164,7 @@ impl Log {
             }
             let before = |p: &crate::format::index::Posting| p.time_us < time_us;
             let posting = source.indexes.posting(which, &entry, before)?;
-            found = posting.map_or(entry.first_lsn, |posting| posting.lsn);
+            found = found.min(posting.map_or(entry.first_lsn, |posting| posting.lsn));
             if entry.first_time_us < time_us {
                 break;
             }

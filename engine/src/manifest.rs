@@ -15,9 +15,12 @@
 //!
 //! Not here: what edits mean to others (`shard`, `recover`), the bytes (`format::manifest`).
 
+mod epochs;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::cursors::Cursors;
+use crate::cuts::Cuts;
 use crate::error::{Error, Result};
 use crate::format::manifest::{
     DamageFacts, DirectoryFacts, Edit, Frame, FrameHeader, LogFacts, SNAPSHOT,
@@ -25,7 +28,7 @@ use crate::format::manifest::{
 use crate::format::{Flaw, UNIT_MIN};
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, File, Mode, Op, Storage};
-use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::names;
 
 /// Bytes of a fresh slot file.
@@ -33,9 +36,6 @@ pub(crate) const SLOT_BYTES: u64 = 256 << 10;
 
 /// Edits of one frame, at most; the rest waits for the next.
 const FRAME_EDITS_MAX: usize = 8192;
-
-/// Epochs of a log that are remembered; the older half is dropped beyond it.
-const EPOCHS_MAX: usize = 16;
 
 /// A segment as the manifest knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub cut_seq: u64,
     pub cut_crc: u32,
     pub logs: BTreeMap<LogId, LogFacts>,
+    /// The cuts of those logs that were ever cut.
+    pub cuts: BTreeMap<LogId, Cuts>,
     pub next_log: u64,
     pub segments: BTreeMap<SegmentId, SegmentFacts>,
     pub damages: Vec<DamageFacts>,
@@ -95,9 +97,10 @@ impl State {
             }
             Edit::Epoch { log, epoch, first_lsn } => {
                 if let Some(facts) = self.logs.get_mut(log) {
-                    note_epoch(facts, *epoch, *first_lsn);
+                    epochs::note_epoch(facts, *epoch, *first_lsn);
                 }
             }
+            Edit::Cut { log, epoch, first_lsn } => self.apply_cut(*log, *epoch, *first_lsn),
             Edit::Settings { log, settings } => {
                 if let Some(facts) = self.logs.get_mut(log) {
                     facts.settings = *settings;
@@ -108,12 +111,16 @@ impl State {
                     facts.start = facts.start.max(*start);
                     self.damages.retain(|damage| !damage.is_below(*log, *start));
                 }
+                if let Some(cuts) = self.cuts.get_mut(log) {
+                    cuts.trim(*start);
+                }
             }
             Edit::Deleted { log } => {
                 // Nothing of it is left but its number.
                 self.logs.remove(log);
                 self.damages.retain(|damage| damage.log != Some(*log));
                 self.cursors.forget(*log);
+                self.cuts.remove(log);
             }
             Edit::NextLog { counter } => self.next_log = self.next_log.max(*counter),
             Edit::Retired { segment } => {
@@ -198,6 +205,11 @@ impl State {
             edits.extend(sealed.map(|s| s.edit(*id)));
         }
         edits.extend(self.logs.values().cloned().map(Edit::Log));
+        // Before cursors and damage: a cut takes those back that were there when it was made.
+        for (log, cuts) in &self.cuts {
+            let cut = |(epoch, first_lsn)| Edit::Cut { log: *log, epoch, first_lsn };
+            edits.extend(cuts.iter().map(cut));
+        }
         edits.extend(self.cursors.edits());
         edits.extend(self.damages.iter().copied().map(Edit::Damage));
         edits.extend(self.unknown.iter().cloned());
@@ -230,21 +242,6 @@ impl SealedFacts {
             index_bytes: self.index_bytes,
             index_crc: self.index_crc,
         }
-    }
-}
-
-fn note_epoch(facts: &mut LogFacts, epoch: Epoch, first_lsn: Lsn) {
-    if epoch <= facts.tail_epoch && !facts.epochs.is_empty() {
-        return;
-    }
-    facts.tail_epoch = facts.tail_epoch.max(epoch);
-    // An epoch that wrote nothing is forgotten when the next begins at the same place.
-    if facts.epochs.last().is_some_and(|(_, lsn)| *lsn == first_lsn) {
-        facts.epochs.pop();
-    }
-    facts.epochs.push((epoch, first_lsn));
-    if facts.epochs.len() > EPOCHS_MAX {
-        facts.epochs.drain(..EPOCHS_MAX / 2);
     }
 }
 
@@ -718,8 +715,9 @@ fn is_space(error: &std::io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::format::manifest::LogSettings;
+    use crate::lsn::{Epoch, Lsn};
 
-    fn some_state() -> State {
+    pub(super) fn some_state() -> State {
         let mut state = State::default();
         let shard = ShardId(3);
         for counter in 0..5 {
@@ -753,6 +751,14 @@ mod tests {
             first_lsn: Lsn(8),
             ..Default::default()
         }));
+        let (cut, epoch) = (LogId::new(shard, 1), Epoch(3));
+        state.apply(&Edit::Damage(DamageFacts {
+            log: Some(cut),
+            first_lsn: Lsn(2),
+            last_lsn: Some(Lsn(8)),
+            ..Default::default()
+        }));
+        state.apply(&Edit::Cut { log: cut, epoch, first_lsn: Lsn(5) });
         state.apply(&Edit::Term { term: 4, cut_seq: 9, cut_crc: 77 });
         state.apply(&Edit::Checkpoint { seq: 9 });
         state
@@ -772,15 +778,5 @@ mod tests {
         let mut again = State::default();
         some_state().snapshot().iter().for_each(|edit| again.apply(edit));
         assert_eq!(again.next_log, 5);
-    }
-
-    #[test]
-    fn the_history_of_epochs_is_bounded() {
-        let mut facts = LogFacts::default();
-        for n in 1..1000 {
-            note_epoch(&mut facts, Epoch(n), Lsn(u64::from(n)));
-        }
-        assert!(facts.epochs.len() <= EPOCHS_MAX);
-        assert_eq!(facts.epochs.last(), Some(&(Epoch(999), Lsn(999))));
     }
 }

@@ -122,11 +122,11 @@ impl Reader {
         source: Source,
         reads: Arc<Reads>,
         log: LogId,
-        next: Lsn,
+        from: Position,
         not_before_us: u64,
         expect: Option<(Position, bool)>,
     ) -> Self {
-        let cursor = Some(Box::new(Cursor::new(source, log, next, not_before_us)));
+        let cursor = Some(Box::new(Cursor::new(source, log, from, not_before_us)));
         Self { cursor, away: Arc::default(), reads, fetched: None, log, follow: false, expect }
     }
 
@@ -175,14 +175,16 @@ impl Reader {
         Some(ReadRecord { header, properties, payload })
     }
 
-    /// Whether the log has more than was delivered, or nothing more can come. `Some(Ok(false))`:
-    /// the engine was closed.
+    /// Whether the log has more than was delivered or was cut, or nothing more can come.
+    /// `Some(Ok(false))`: the engine was closed.
     fn more(&self) -> Option<Result<bool>> {
         let cursor = self.cursor.as_ref()?;
         let view = cursor.source().view.lock();
         match view.log(self.log) {
             None => return Some(Err(cursor.gone())),
-            Some(log) if log.next > cursor.next_lsn() => return Some(Ok(true)),
+            Some(log) if log.next > cursor.next_lsn() || cursor.is_cut_off(log) => {
+                return Some(Ok(true));
+            }
             Some(_) => {}
         }
         view.ended.as_ref().map(|ended| match ended {

@@ -38,10 +38,14 @@ pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
             sealed.last_seq <= work.state.checkpoint && id <= work.state.chained
         };
         let old: Vec<_> = sealed.iter().rev().filter(|(id, _, s)| old(*id, s)).copied().collect();
-        for (id, facts, sealed) in old {
-            if !index_is_there(work.plan, &facts, &sealed, &mut budget) {
-                rebuild_old(work, id, facts)?;
-            }
+        let missing = |(_, facts, sealed): &(SegmentId, SegmentFacts, SealedFacts)| {
+            !index_is_there(work.plan, facts, sealed, &mut budget)
+        };
+        let mut missing: Vec<_> = old.into_iter().filter(missing).collect();
+        // Oldest first: each leads back to one that is whole by then.
+        missing.reverse();
+        for (id, facts, _) in missing {
+            rebuild_old(work, id, facts)?;
         }
     }
     for (id, facts, sealed) in sealed {

@@ -17,6 +17,7 @@ use std::task::Waker;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cursors::Cursors;
+use crate::cuts::{Cuts, cut_damages};
 use crate::error::Cause;
 use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
@@ -37,6 +38,8 @@ pub(crate) struct LogView {
     pub last_time_us: u64,
     /// The sealed segments that hold this log, from the newest back.
     pub chain: Chain,
+    /// Which of the records that stand somewhere were dropped.
+    pub cuts: Cuts,
     pub damages: Vec<DamageFacts>,
 }
 
@@ -48,6 +51,7 @@ impl LogView {
             epoch: Epoch(0),
             last_time_us: 0,
             chain: Chain::default(),
+            cuts: Cuts::default(),
             damages: Vec::new(),
         }
     }
@@ -57,6 +61,35 @@ impl LogView {
         self.start = self.start.max(start);
         self.next = self.next.max(start);
         self.damages.retain(|damage| !damage.is_below(log, start));
+    }
+
+    /// A durable epoch begins at `first`; below what is there, it cuts. True if it does.
+    pub(crate) fn begin_epoch(&mut self, epoch: Epoch, first: Lsn) -> bool {
+        if epoch <= self.epoch {
+            return false; // a newer one has said where the log goes on
+        }
+        self.epoch = epoch;
+        if first >= self.next {
+            return false;
+        }
+        self.cut(epoch, first);
+        true
+    }
+
+    /// Drops what older epochs wrote from `first` on, whether it is here already or comes yet.
+    fn cut(&mut self, epoch: Epoch, first: Lsn) {
+        self.cuts.note(epoch, first);
+        self.next = self.next.min(first);
+        self.start = self.start.min(first);
+        cut_damages(&mut self.damages, |_| true, first);
+    }
+
+    /// Takes over the cuts that a foreign writer made. True if there is a new one.
+    pub(crate) fn learn_cuts(&mut self, cuts: &Cuts) -> bool {
+        let known = self.epoch;
+        let fresh = cuts.iter().filter(|(epoch, _)| *epoch > known);
+        let count = fresh.map(|(epoch, first)| self.cut(epoch, first)).count();
+        count > 0
     }
 
     /// The damage that covers `lsn`, if any.
@@ -149,8 +182,8 @@ pub(crate) struct View {
     pub(crate) wait: WaitWord,
     /// The shard's durable watermark, for a look without the lock.
     durable: AtomicU64,
-    /// Counts what may have taken something from under a reader: starts that moved, segments that
-    /// went.
+    /// Counts what may have taken something from under a reader: starts that moved, suffixes that
+    /// were cut, segments that went.
     trims: AtomicU64,
 }
 
@@ -185,7 +218,8 @@ impl View {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Grows whenever a start has moved up: who is in the middle of a batch looks again then.
+    /// Grows whenever a start has moved up or a log was cut: who is in the middle of a batch looks
+    /// again then.
     pub(crate) fn trims(&self) -> u64 {
         self.trims.load(Ordering::Acquire)
     }
@@ -216,6 +250,23 @@ impl View {
 
     pub(crate) fn notify(&self, scratch: &mut Vec<Waker>) {
         self.wait.notify(scratch);
+    }
+
+    /// A durable epoch: if it cuts, readers see the log without its suffix from here on.
+    pub(crate) fn begin_epoch(&self, log: LogId, epoch: Epoch, first: Lsn) {
+        let mut state = self.lock();
+        let cuts = state.log_mut(log).is_some_and(|log| log.begin_epoch(epoch, first));
+        if cuts {
+            state.cursors.cut(log, first);
+            drop(state);
+            self.tell_cuts();
+        }
+    }
+
+    /// Logs were cut: readers look whether they stand beyond.
+    pub(crate) fn tell_cuts(&self) {
+        self.trims.fetch_add(1, Ordering::Release);
+        self.wait.notify(&mut Vec::new());
     }
 
     /// No more batches will come.
@@ -307,7 +358,9 @@ impl ViewState {
         segment.end = end;
         for run in batch.runs {
             let Some(Some(log)) = self.logs.get_mut(run.log.counter() as usize) else { continue };
-            log.next = log.next.max(run.last_lsn().next());
+            // Of what a cut dropped the tail knows nothing; the index tells what stands there.
+            let end = log.cuts.clip(run.epoch, run.last_lsn().next());
+            log.next = log.next.max(end);
             log.epoch = log.epoch.max(run.epoch);
             log.last_time_us = log.last_time_us.max(batch.time_us);
             if let Some(live) = &mut segment.live {
@@ -345,6 +398,7 @@ impl LiveIndex {
             more: Vec::new(),
         });
         let entry = &mut extent.entry;
+        entry.first_lsn = entry.first_lsn.min(run.first_lsn); // lower after a cut
         entry.last_lsn = run.last_lsn();
         entry.last_epoch = run.epoch;
         entry.last_time_us = time_us;
@@ -356,7 +410,9 @@ impl LiveIndex {
         }
     }
 
-    /// The offset of a batch at or before the one that holds `lsn`, if this segment holds it.
+    /// The offset of a batch at or before the one that holds `lsn`, if this segment holds it. (What
+    /// was cut does not mislead: no batch behind that one begins at or below `lsn`, else `lsn`
+    /// would have been dropped.)
     fn offset_of(&self, log: LogId, lsn: Lsn) -> Option<u64> {
         let extent = self.extents.get(&log)?;
         if lsn < extent.entry.first_lsn || lsn > extent.entry.last_lsn {

@@ -112,6 +112,7 @@ impl<'a> Work<'a> {
             log.epoch = facts.tail_epoch;
             log.last_time_us = facts.tail_time_us;
             log.chain.clone_from(&facts.chain);
+            log.cuts = state.cuts.get(id).cloned().unwrap_or_default();
             view.put_log(*id, log);
         }
         view.cursors = state.cursors.clone();
@@ -182,12 +183,24 @@ impl<'a> Work<'a> {
             self.seen_since_gap.insert(run.log);
         }
         let Some(log) = self.view.log_mut(run.log) else { return };
-        if run.first_lsn <= log.next {
+        // Records that a cut dropped are missed by nobody.
+        let due = log.cuts.clip(run.epoch, run.first_lsn);
+        if due <= log.next {
             return;
         }
-        let (first, last) = (log.next, Lsn(run.first_lsn.0 - 1));
-        log.next = run.first_lsn;
+        let (first, last) = (log.next, Lsn(due.0 - 1));
+        log.next = due;
         self.damaged(run.log, first, last, segment, offset, why);
+    }
+
+    /// Notes that the records of a run are damaged, those that a cut dropped excepted.
+    pub(crate) fn damaged_run(&mut self, run: &Run, segment: SegmentId, offset: u64, why: u16) {
+        let Some(log) = self.view.log(run.log) else { return };
+        let end = log.cuts.clip(run.epoch, run.last_lsn().next());
+        if run.first_lsn < end {
+            let last = Lsn(end.0 - 1);
+            self.damaged(run.log, run.first_lsn, last, segment, offset, why);
+        }
     }
 
     /// Notes damage; neighbours with the same reason become one range.

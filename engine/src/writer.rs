@@ -12,25 +12,28 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::driver;
 use crate::error::{Cause, Error, Rejected, Result};
 use crate::intake::{RoomWait, Staged};
-use crate::lsn::{Epoch, LogId, Position};
+use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::record::Records;
 use crate::shard::Port;
 
 /// Appends to one log, under one epoch. Cheap to clone; clones share the epoch.
 #[derive(Clone)]
 pub struct Writer {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
-struct Core {
-    port: Arc<Port>,
-    id: LogId,
-    epoch: Epoch,
+/// What the clones of a writer share.
+pub(crate) struct Core {
+    pub port: Arc<Port>,
+    pub id: LogId,
+    /// Grows when a clone cuts the log.
+    epoch: AtomicU32,
     first: Position,
     record_bytes_max: usize,
 }
@@ -48,7 +51,7 @@ pub struct Ack {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Writer(log {}, epoch {})", self.core.id, self.core.epoch)
+        write!(f, "Writer(log {}, epoch {})", self.core.id, self.core.epoch())
     }
 }
 
@@ -59,14 +62,14 @@ impl Writer {
         first: Position,
         record_bytes_max: usize,
     ) -> Self {
-        let epoch = first.epoch;
+        let epoch = AtomicU32::new(first.epoch.0);
         Self { core: Arc::new(Core { port, id, epoch, first, record_bytes_max }) }
     }
 
-    /// This writer's epoch.
+    /// This writer's epoch. It grows when this writer or a clone cuts the log.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.core.epoch
+        self.core.epoch()
     }
 
     /// Where this writer began: its epoch, and the log's tail when it was opened.
@@ -92,7 +95,22 @@ impl Writer {
     /// `Closed`), or, staged and not acked, `Unknown`.
     #[must_use = "an append that is not awaited is not known to be durable"]
     pub fn append<R: Records>(&self, records: R) -> Append<R> {
-        let state = match self.core.stage(&records, None) {
+        self.begin(None, records)
+    }
+
+    /// Appends if the log then ends at `tail`, compared with everything staged before it. As
+    /// [`append`](Self::append) in everything else.
+    ///
+    /// # Errors
+    /// As the output: `Conflict` with the tail there is, and as [`append`](Self::append); the
+    /// record comes back.
+    #[must_use = "an append that is not awaited is not known to be durable"]
+    pub fn append_if<R: Records>(&self, tail: Lsn, records: R) -> Append<R> {
+        self.begin(Some(tail), records)
+    }
+
+    fn begin<R: Records>(&self, tail: Option<Lsn>, records: R) -> Append<R> {
+        let state = match self.core.stage(&records, tail, None) {
             Ok(staged) => State::Staged(self.ticket(staged, records.count())),
             Err(Error::Busy) => {
                 let wait = Arc::new(RoomWait::default());
@@ -101,7 +119,7 @@ impl Writer {
             }
             Err(error) => State::Rejected(records, error),
         };
-        Append { core: Arc::clone(&self.core), state }
+        Append { core: Arc::clone(&self.core), tail, state }
     }
 
     /// Stages and returns at once: the ticket resolves when it is durable.
@@ -109,7 +127,20 @@ impl Writer {
     /// # Errors
     /// `Busy` when there is no room, and as [`append`](Self::append); the record comes back.
     pub fn submit<R: Records>(&self, records: R) -> Result<Ticket, Rejected<R>> {
-        match self.core.stage(&records, None) {
+        self.stage(None, records)
+    }
+
+    /// As [`submit`](Self::submit), if the log ends at `tail`, compared with everything staged
+    /// before it.
+    ///
+    /// # Errors
+    /// `Conflict` with the tail there is, and as [`submit`](Self::submit); the record comes back.
+    pub fn submit_if<R: Records>(&self, tail: Lsn, records: R) -> Result<Ticket, Rejected<R>> {
+        self.stage(Some(tail), records)
+    }
+
+    fn stage<R: Records>(&self, tail: Option<Lsn>, records: R) -> Result<Ticket, Rejected<R>> {
+        match self.core.stage(&records, tail, None) {
             Ok(staged) => Ok(self.ticket(staged, records.count())),
             Err(error) => Err(Rejected { record: Some(records), error }),
         }
@@ -125,12 +156,35 @@ impl Writer {
 
     /// The shard, the log and the epoch, for appends to several logs.
     pub(crate) fn seat(&self) -> (&Arc<Port>, LogId, Epoch) {
-        (&self.core.port, self.core.id, self.core.epoch)
+        (&self.core.port, self.core.id, self.core.epoch())
     }
 
     /// Whether these records can be appended at all.
     pub(crate) fn check_records<R: Records>(&self, records: &R) -> Result<()> {
         self.core.check(records)
+    }
+
+    /// Appends without waiting for durability: resolves once it is staged. What is staged has no
+    /// position yet and no promise: a failure or a power cut may take it, and readers see it only
+    /// once it is durable. [`flush`](Self::flush) makes sure of that. Without room it waits as
+    /// [`append`](Self::append) does.
+    ///
+    /// # Errors
+    /// As the output: rejected with the record, as [`append`](Self::append).
+    #[must_use = "an append that is not awaited may not even be staged"]
+    pub fn append_relaxed<R: Records>(&self, records: R) -> Relaxed<R> {
+        Relaxed { append: self.begin(None, records) }
+    }
+
+    /// Waits for all that was staged in this log before the call, relaxed appends included: once it
+    /// resolves to an [`Ack`], all of it is durable. The ack counts no record of its own; its
+    /// position is the log's tail at the call.
+    ///
+    /// # Errors
+    /// As the ticket's output: `Unknown` when the shard failed first, `Undriven`.
+    pub fn flush(&self) -> Ticket {
+        let staged = self.core.port.intake.flush(self.core.slot());
+        self.ticket(staged, 0)
     }
 
     fn ticket(&self, staged: Staged, records: usize) -> Ticket {
@@ -139,9 +193,35 @@ impl Writer {
 }
 
 impl Core {
-    fn stage<R: Records>(&self, records: &R, waiter: Option<&Arc<RoomWait>>) -> Result<Staged> {
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// A cut is durable: the writer and its clones go on under its epoch.
+    pub(crate) fn go_on(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+    }
+
+    /// The log's place in the intake.
+    pub(crate) fn slot(&self) -> usize {
+        self.id.counter() as usize
+    }
+
+    fn stage<R: Records>(
+        &self,
+        records: &R,
+        tail: Option<Lsn>,
+        waiter: Option<&Arc<RoomWait>>,
+    ) -> Result<Staged> {
         self.check(records)?;
-        self.port.intake.stage(self.id, self.epoch, records, waiter)
+        loop {
+            let epoch = self.epoch();
+            match self.port.intake.stage(self.id, epoch, records, tail, waiter) {
+                // A clone has cut the log meanwhile.
+                Err(Error::Fenced { .. }) if self.epoch() != epoch => {}
+                staged => return staged,
+            }
+        }
     }
 
     fn check<R: Records>(&self, records: &R) -> Result<()> {
@@ -234,6 +314,8 @@ impl Future for Ticket {
 #[must_use = "an append that is not awaited is not known to be durable"]
 pub struct Append<R> {
     core: Arc<Core>,
+    /// Where the log must end, if that was asked.
+    tail: Option<Lsn>,
     state: State<R>,
 }
 
@@ -265,25 +347,26 @@ impl<R: Records> Append<R> {
     /// # Errors
     /// As [`Writer::append`].
     pub fn wait(mut self) -> Result<Ack, Rejected<R>> {
-        loop {
-            match std::mem::replace(&mut self.state, State::Done) {
-                State::Staged(ticket) => {
-                    return ticket.wait().map_err(|error| Rejected { record: None, error });
-                }
-                State::Rejected(records, error) => {
-                    return Err(Rejected { record: Some(records), error });
-                }
-                State::Waiting { records, wait } => {
-                    self.state = State::Waiting { records, wait };
-                    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-                    if self.try_stage(&waker) {
-                        continue;
-                    }
-                    driver::wait_for_room(&self.core.port.intake);
-                }
-                State::Done => {
-                    return Err(Rejected { record: None, error: Error::Closed });
-                }
+        self.wait_for_room();
+        self.take()?.wait().map_err(|error| Rejected { record: None, error })
+    }
+
+    /// Blocks until it is staged or rejected.
+    fn wait_for_room(&mut self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while !self.try_stage(&waker) {
+            driver::wait_for_room(&self.core.port.intake);
+        }
+    }
+
+    /// The ticket of what was staged, or the record that was rejected.
+    fn take(&mut self) -> Result<Ticket, Rejected<R>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Staged(ticket) => Ok(ticket),
+            State::Rejected(records, error) => Err(Rejected { record: Some(records), error }),
+            // Polled again after its end: it never waits any more by now.
+            State::Waiting { .. } | State::Done => {
+                Err(Rejected { record: None, error: Error::Closed })
             }
         }
     }
@@ -293,7 +376,7 @@ impl<R: Records> Append<R> {
     fn try_stage(&mut self, waker: &Waker) -> bool {
         let State::Waiting { records, wait } = &self.state else { return true };
         wait.set(waker);
-        match self.core.stage(records, Some(wait)) {
+        match self.core.stage(records, self.tail, Some(wait)) {
             Err(Error::Busy) => return false,
             Ok(staged) => {
                 let records = records.count() as u32;
@@ -320,24 +403,13 @@ impl<R: Records> Future for Append<R> {
         if !this.try_stage(cx.waker()) {
             return Poll::Pending;
         }
-        match std::mem::replace(&mut this.state, State::Done) {
-            State::Staged(mut ticket) => match Pin::new(&mut ticket).poll(cx) {
-                Poll::Pending => {
-                    this.state = State::Staged(ticket);
-                    Poll::Pending
-                }
-                Poll::Ready(ack) => {
-                    Poll::Ready(ack.map_err(|error| Rejected { record: None, error }))
-                }
-            },
-            State::Rejected(records, error) => {
-                Poll::Ready(Err(Rejected { record: Some(records), error }))
-            }
-            state @ State::Waiting { .. } => {
-                this.state = state;
+        let mut ticket = this.take()?;
+        match Pin::new(&mut ticket).poll(cx) {
+            Poll::Pending => {
+                this.state = State::Staged(ticket);
                 Poll::Pending
             }
-            State::Done => Poll::Ready(Err(Rejected { record: None, error: Error::Closed })),
+            Poll::Ready(ack) => Poll::Ready(ack.map_err(|error| Rejected { record: None, error })),
         }
     }
 }
@@ -348,6 +420,52 @@ impl<R> Drop for Append<R> {
         if let State::Waiting { wait, .. } = &self.state {
             self.core.port.intake.leave_queue(wait);
         }
+    }
+}
+
+/// What was staged by a relaxed append: no position, no promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// How many records.
+    pub records: u32,
+}
+
+/// A relaxed append under way; see [`Writer::append_relaxed`].
+#[must_use = "an append that is not awaited may not even be staged"]
+pub struct Relaxed<R> {
+    append: Append<R>,
+}
+
+impl<R> fmt::Debug for Relaxed<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Relaxed({:?})", self.append)
+    }
+}
+
+impl<R: Records> Relaxed<R> {
+    /// Blocks until it is staged.
+    ///
+    /// # Errors
+    /// As [`Writer::append_relaxed`].
+    pub fn wait(mut self) -> Result<Accepted, Rejected<R>> {
+        self.append.wait_for_room();
+        self.accepted()
+    }
+
+    fn accepted(&mut self) -> Result<Accepted, Rejected<R>> {
+        // The ticket is not needed: a flush waits for the batch.
+        self.append.take().map(|ticket| Accepted { records: ticket.records })
+    }
+}
+
+impl<R: Records> Future for Relaxed<R> {
+    type Output = Result<Accepted, Rejected<R>>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.append.try_stage(cx.waker()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.accepted())
     }
 }
 

@@ -214,12 +214,76 @@ fn durable_cursor() {
     life.demand(&["manifest write under way", "manifest write"]);
 }
 
-/// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first.
+/// A suffix is cut, with appends in flight, in the same segment; again at the same place, at the
+/// tail, below an older cut, down to the start.
+#[test]
+fn cut() {
+    let (mut life, writer) = settled(14);
+    let beside = life.writer("b");
+    life.append(&writer, "a", 9);
+    life.cut(&writer, "a", 3, 8);
+    life.append(&writer, "a", 5);
+    life.cut(&writer, "a", 0, 8);
+    life.append(&beside, "b", 2);
+    life.append(&writer, "a", 2);
+    life.cut(&writer, "a", 0, 10);
+    life.append(&writer, "a", 2);
+    life.cut(&writer, "a", 2, 3);
+    life.cut(&writer, "a", 0, 0);
+    life.append(&writer, "a", 3);
+    life.truncate("a", 2);
+    life.cut(&writer, "a", 1, 2);
+    let writer = life.writer("a");
+    life.append(&writer, "a", 1);
+    life.close();
+    life.demand(&["batch write", "manifest write under way", "manifest write"]);
+}
+
+/// A cut into segments that are sealed, and are being sealed, then the next ones are sealed too.
+#[test]
+fn cut_of_sealed_segments() {
+    for (seed, count) in [(15, 90), (16, 120)] {
+        let (mut life, writer) = settled(seed);
+        life.tap.record(false);
+        life.append(&writer, "a", count);
+        life.tap.record(true);
+        life.cut(&writer, "a", 4, 40);
+        life.append(&writer, "a", 50);
+        life.cut(&writer, "a", 2, 20);
+        life.append(&writer, "a", 2);
+        life.close();
+        life.demand(&["seal write", "manifest write under way", "manifest write"]);
+    }
+}
+
+/// The power goes in every step of a recovery that finds a cut: of what the last snapshot tells, of
+/// segments that were sealed since, and of such as were not.
+#[test]
+fn open_after_a_cut() {
+    for seed in 17..20 {
+        let mut life = Life::open(&disk(seed), config(), Model::new(), false);
+        let writer = life.writer("a");
+        life.append(&writer, "a", 40 + seed % 3 * 30);
+        life.cut(&writer, "a", 2, 30);
+        if seed % 2 == 0 {
+            life.append(&writer, "a", 25);
+            life.cut(&writer, "a", 1, 10);
+            life.append(&writer, "a", 1);
+        }
+        let world = life.tap.crash();
+        let life = Life::open(&world, config(), life.model.clone(), true);
+        life.demand(&["write manifest", "sync manifest", "sync segment", "write index"]);
+    }
+}
+
+/// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first. It
+/// tells of a cut that came before it.
 #[test]
 fn manifest_snapshot() {
     let mut life = Life::open(&disk(7), config(), Model::new(), false);
     let writer = life.writer("a");
-    life.append(&writer, "a", 5);
+    life.append(&writer, "a", 9);
+    life.cut(&writer, "a", 1, 5);
     let options = LogOptions::default();
     let name = |n: usize| format!("{n:0>240}");
     for part in 0..8 {

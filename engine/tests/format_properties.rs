@@ -183,6 +183,7 @@ fn an_edit() -> impl Strategy<Value = Edit> {
             12 => Edit::Checkpoint { seq: n[0] },
             13 => Edit::Tiered { segment },
             14 => Edit::Cursor { log, name: facts.name, lsn },
+            16 => Edit::Cut { log, epoch: Epoch(m[0]), first_lsn: lsn },
             15 => Edit::Unknown { kind: word.max(1000), flags: word & !1, bytes },
             _ => Edit::Log(facts),
         }

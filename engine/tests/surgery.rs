@@ -303,6 +303,26 @@ fn a_damaged_or_missing_index_is_built_again() {
     }
 }
 
+// Old indexes that were missing together were built newest first: none led back to the one before,
+// which was not there yet, and the log seemed to begin in its last segment.
+#[test]
+fn indexes_that_are_missing_together_are_built_again() {
+    let dir = folder();
+    let copy = make(dir.path(), 600, Left::Closed);
+    Engine::open(config(&copy)).unwrap().close().unwrap();
+    let indexes = files(&copy, "index");
+    assert!(indexes.len() > 3);
+    indexes.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for _ in 0..2 {
+        let engine = Engine::open(config(&copy)).unwrap();
+        for (tag, log) in [(1, "a"), (2, "b")] {
+            let (n, error) = read(&engine.log(log).unwrap(), tag);
+            assert!(n == 600 && error.is_none(), "{n}, {error:?}");
+        }
+        engine.close().unwrap();
+    }
+}
+
 // A segment cut in the middle took the acked records behind the cut with it, and all that told of
 // them: the log simply ended there.
 #[test]

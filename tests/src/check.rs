@@ -58,7 +58,8 @@ pub fn read_all(log: &Log, truth: &LogTruth) -> Verdict<u64> {
 fn cursor(log: &Log, truth: &LogTruth, count: u64) -> Verdict {
     let cursor = log.cursor(CURSOR).and_then(|cursor| cursor.get()).map_err(|e| e.to_string())?;
     let at = cursor.map(|lsn| lsn.0);
-    let fits = at == truth.cursor || truth.cursor_asked == Some(at);
+    let cut = truth.cut_asked.map(|cut| truth.cursor.map(|cursor| cursor.min(cut)));
+    let fits = at == truth.cursor || truth.cursor_asked == Some(at) || cut == Some(at);
     ensure!(fits, "cursor at {at:?}, told {:?}, asked {:?}", truth.cursor, truth.cursor_asked);
     ensure!(at.is_none_or(|at| at <= count), "cursor at {at:?} of {count} records");
     Ok(())
@@ -142,6 +143,7 @@ pub fn after_open(engine: &Engine, model: &mut Model) -> Verdict {
         let truth = model.logs.entry(name.clone()).or_default();
         let log = engine.find(&name).map_err(|e| e.to_string())?.ok_or("listed and not found")?;
         truth.settle_start(log.start().map_err(|e| e.to_string())?.0)?;
+        truth.settle_cut(count);
         let (kept, taken) = truth.settle(count).map_err(|e| format!("log {name:?}: {e}"))?;
         let cursor =
             log.cursor(CURSOR).and_then(|cursor| cursor.get()).map_err(|e| e.to_string())?;

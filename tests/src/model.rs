@@ -75,6 +75,8 @@ pub struct LogTruth {
     pub cursor_asked: Option<Option<u64>>,
     /// Its deletion was under way when the power failed: it is there, or gone.
     pub doomed: bool,
+    /// A cut that was under way when the power failed: it may have been kept or not.
+    pub cut_asked: Option<u64>,
     /// What (epoch, LSN) ever named, in all lives.
     named: HashMap<(u32, u64), u64>,
 }
@@ -138,6 +140,32 @@ impl LogTruth {
         ensure!((told..=asked).contains(&start), "starts at {start}, told {told}, asked {asked}");
         (self.start, self.start_asked) = (start, start);
         Ok(())
+    }
+
+    /// A writer cut the log at `lsn`, where it goes on under another epoch.
+    ///
+    /// # Errors
+    /// When that lies beyond what was staged, or the epoch is not a new one.
+    pub fn cut(&mut self, lsn: u64, epoch: u32) -> Verdict {
+        let staged = self.staged.len() as u64;
+        ensure!(lsn <= staged, "cut at {lsn}, staged {staged}");
+        ensure!(epoch > self.epoch, "cut under epoch {epoch} after {}", self.epoch);
+        self.epoch = epoch;
+        self.drop_from(lsn);
+        Ok(())
+    }
+
+    fn drop_from(&mut self, lsn: u64) {
+        self.staged.truncate(lsn as usize);
+        (self.acked, self.shown) = (self.acked.min(lsn), self.shown.min(lsn));
+        self.cursor = self.cursor.map(|cursor| cursor.min(lsn));
+    }
+
+    /// The log was seen to end here after a crash: if a cut was under way, that decides it.
+    pub fn settle_cut(&mut self, count: u64) {
+        if self.cut_asked.take() == Some(count) && count < self.acked.max(self.shown) {
+            self.drop_from(count);
+        }
     }
 
     /// A recovery kept `count` records: they are the log from now on.

@@ -58,6 +58,37 @@ pub enum Op {
         /// How much of it goes.
         share: u64,
     },
+    /// Append one record if the log ends where it does, or somewhere else.
+    AppendIf {
+        /// Which log.
+        log: usize,
+        /// How far from the tail it is expected; 0: rightly.
+        off: i64,
+    },
+    /// Append one record without a promise.
+    AppendRelaxed {
+        /// Which log.
+        log: usize,
+    },
+    /// Have all that was staged made durable.
+    Flush {
+        /// Which log.
+        log: usize,
+    },
+    /// Cut a log's suffix, at this share of what is left of it, in percent.
+    Cut {
+        /// Which log.
+        log: usize,
+        /// How much of it stays.
+        share: u64,
+    },
+    /// Go on with the reader that stands in a log, or put one there.
+    ReadOn {
+        /// Which log.
+        log: usize,
+        /// At most so many records.
+        limit: u64,
+    },
     /// Create logs.
     Create {
         /// How many.
@@ -96,7 +127,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         return Op::Create { count: 1 + rng.below(3) as usize };
     }
     let log = rng.below(logs as u64) as usize;
-    match rng.below(100) {
+    match rng.below(115) {
         0..5 => {
             let bytes = if rng.below(6) == 0 { 3_000 } else { 300 };
             Op::Atomic { members: 1 + rng.below(4) as usize, bytes }
@@ -121,7 +152,12 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         94..96 => Op::AppendFenced { log },
         96..97 => Op::Read { log, from: 0, limit: u64::MAX / 2 },
         97..98 => Op::Truncate { log, share: rng.below(101) },
-        98..99 if rng.below(3) == 0 => Op::Delete { log },
+        98 if rng.below(3) == 0 => Op::Delete { log },
+        100..102 => Op::Cut { log, share: 100 - rng.below(101) * rng.below(101) / 100 },
+        102..105 => Op::AppendIf { log, off: [0, 0, -1, 1][rng.below(4) as usize] },
+        105..108 => Op::AppendRelaxed { log },
+        108..110 => Op::Flush { log },
+        110..115 => Op::ReadOn { log, limit: 1 + rng.below(100) },
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

@@ -6,6 +6,7 @@
 //!
 //! Not here: what is chosen (`ops`), what must hold (`model`, `check`).
 
+mod appends;
 mod atomic;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::cut::CutStorage;
 use crate::ensure;
 use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 use crate::ops::{self, End, Op};
+use appends::Standing;
 
 /// Recoveries in a row that may be cut.
 const RECOVERY_CUTS_MAX: u64 = 4;
@@ -80,6 +82,7 @@ struct Session {
     names: Vec<String>,
     pending: Vec<Pending>,
     groups: Vec<PendingGroup>,
+    standing: Vec<Option<Standing>>,
     halted: bool,
 }
 
@@ -253,6 +256,7 @@ impl World {
             drivers,
             pending: Vec::new(),
             groups: Vec::new(),
+            standing: Vec::new(),
             halted: false,
         })
     }
@@ -282,6 +286,7 @@ impl World {
             .map_err(|e| format!("read-only: {e}"))?;
         for (name, count) in shown {
             let truth = self.model.logs.entry(name).or_default();
+            truth.settle_cut(count);
             ensure!(count >= truth.acked, "read-only: {count} records, {} acked", truth.acked);
             truth.shown = truth.shown.max(count);
         }
@@ -320,6 +325,14 @@ impl World {
             Ok(()) => {
                 let open = session.pending.len() + session.groups.len();
                 ensure!(open == 0, "closed with appends unresolved");
+                // A close drains what nobody waits for: relaxed appends are durable.
+                for log in 0..session.names.len() {
+                    if session.writers[log].is_some() {
+                        self.flush(&mut session, log)?;
+                    }
+                }
+                self.collect(&mut session)?;
+                ensure!(session.pending.is_empty(), "closed with a flush unresolved");
                 for (name, truth) in &self.model.logs {
                     let staged = truth.staged.len() as u64;
                     ensure!(truth.acked == staged, "{name}: closed, {} of {staged}", truth.acked);
@@ -358,6 +371,11 @@ impl World {
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
+            Op::AppendIf { log, off } => self.append_if(session, log, off),
+            Op::AppendRelaxed { log } => self.append_relaxed(session, log),
+            Op::Flush { log } => self.flush(session, log),
+            Op::Cut { log, share } => self.cut(session, log, share),
+            Op::ReadOn { log, limit } => self.read_on(session, log, limit),
         }
     }
 
@@ -579,6 +597,7 @@ impl World {
             return deleted.or_else(|error| self.excuse(session, &error));
         }
         session.names.swap_remove(log);
+        session.standing.clear();
         let writer = session.writers.swap_remove(log);
         session.fenced.swap_remove(log);
         session.pending.iter_mut().filter(|p| p.log == name).for_each(|p| p.gone = true);

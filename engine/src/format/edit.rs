@@ -141,6 +141,16 @@ pub enum Edit {
         /// The next LSN it wants; [`CURSOR_GONE`]: the cursor is deleted.
         lsn: Lsn,
     },
+    /// A log's suffix was cut: a new epoch begins at an LSN that older ones had passed, and what
+    /// they wrote from there on is dropped.
+    Cut {
+        /// The log.
+        log: LogId,
+        /// The new epoch.
+        epoch: Epoch,
+        /// The LSN it begins at.
+        first_lsn: Lsn,
+    },
     /// Of a newer writer, which allows that it be carried along unread.
     Unknown {
         /// Its kind.
@@ -173,6 +183,7 @@ impl Edit {
             Self::Damage(_) => 14,
             Self::Tiered { .. } => 15,
             Self::Cursor { .. } => 16,
+            Self::Cut { .. } => 17,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -199,7 +210,7 @@ impl Edit {
         match self {
             Self::Directory(facts) => facts.encode(out),
             Self::Log(facts) => facts.encode(out)?,
-            Self::Epoch { log, epoch, first_lsn } => {
+            Self::Epoch { log, epoch, first_lsn } | Self::Cut { log, epoch, first_lsn } => {
                 put64(out, &[log.0, first_lsn.0]);
                 put32(out, &[epoch.0]);
             }
@@ -298,6 +309,10 @@ impl Edit {
             16 => {
                 let (log, lsn) = (LogId(take.u64()?), Lsn(take.u64()?));
                 Self::Cursor { log, name: take.string()?, lsn }
+            }
+            17 => {
+                let (log, first_lsn) = (LogId(take.u64()?), Lsn(take.u64()?));
+                Self::Cut { log, epoch: Epoch(take.u32()?), first_lsn }
             }
             _ => return Ok(None),
         }))

@@ -3,7 +3,10 @@
 //! Invariant: the judge knows only what callers were told. Not here: taking pictures.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sapwood::io::Storage;
@@ -32,6 +35,10 @@ pub(crate) struct Known {
     /// Where the cursor [`CURSOR`] was told to be, and was last asked to be.
     pub(crate) place: u64,
     pub(crate) place_asked: u64,
+    /// The last cut that was told: below this epoch nothing is left from this LSN on.
+    pub(crate) cut: Option<(u64, Epoch)>,
+    /// One that is under way.
+    pub(crate) cutting: Option<(u64, Epoch)>,
 }
 
 /// The durable cursor that a log may have.
@@ -168,6 +175,32 @@ impl Life {
         ticket.wait().unwrap();
     }
 
+    /// Cuts with this many appends staged and not acked, judging after every turn.
+    pub(crate) fn cut(&mut self, writer: &Writer, log: &str, staged: u64, lsn: u64) {
+        let mut tickets = Vec::new();
+        let from = self.model[log].staged;
+        let known = self.model.get_mut(log).unwrap();
+        known.cutting = Some((lsn, Epoch(writer.epoch().0 + 1)));
+        known.staged += staged;
+        self.step(|life| {
+            tickets.extend((from..from + staged).map(|n| writer.submit(payload(log, n)).unwrap()));
+            let mut cut = writer.cut_to(Lsn(lsn));
+            let mut context = Context::from_waker(Waker::noop());
+            let first = loop {
+                match Pin::new(&mut cut).poll(&mut context) {
+                    Poll::Ready(first) => break first.unwrap(),
+                    Poll::Pending => life.turn(),
+                }
+            };
+            assert_eq!((first.lsn.0, first.epoch), life.model[log].cutting.unwrap());
+        });
+        assert!(tickets.into_iter().all(|ticket| ticket.is_done() && ticket.wait().is_ok()));
+        let known = self.model.get_mut(log).unwrap();
+        (known.acked, known.staged, known.epoch) = (lsn, lsn, writer.epoch());
+        known.cut = known.cutting.take();
+        self.step(|_| ());
+    }
+
     pub(crate) fn turn(&mut self) {
         for driving in &mut self.driving {
             driving.turn(Duration::from_millis(1));
@@ -239,11 +272,21 @@ pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model, wholes: &[Whole]) 
         let start = log.start().unwrap().0;
         let starts = least.start..=most.start_asked;
         assert!(starts.contains(&start), "{step}: {name} starts at {start}, not in {starts:?}");
-        let (count, epoch) = read(&engine, name, step);
+        let found = read(&engine, name, step);
+        let (count, epoch) = (found.end, found.last_epoch());
         let place = log.cursor(CURSOR).unwrap().get().unwrap().unwrap_or_default().0;
         assert!((least.place..=most.place_asked).contains(&place), "{step}: cursor at {place}");
         assert!(place <= count, "{step}: cursor at {place} of {count}");
-        assert!(least.acked <= count, "{step}: {name} has {count} of {} acked", least.acked);
+        if let Some(cut) = least.cut {
+            assert!(found.is_cut(cut), "{step}: what was cut from {name} at {cut:?} is back");
+        }
+        match most.cutting {
+            Some(cut) if count < least.acked => {
+                assert_eq!(count, cut.0, "{step}: {name} is neither cut nor whole");
+                assert!(found.is_cut(cut));
+            }
+            _ => assert!(least.acked <= count, "{step}: {count} of {} acked", least.acked),
+        }
         assert!(count <= most.staged, "{step}: {name} has {count} of {} staged", most.staged);
         let writer = engine.log(name).unwrap().writer().unwrap();
         assert!(writer.epoch() > epoch && writer.epoch() > least.epoch, "{step}: epoch of {name}");
@@ -266,7 +309,11 @@ fn reopen(world: &SimStorage, counts: &BTreeMap<&String, u64>, step: &str) {
     let (engine, _driving) = open(Arc::new(world.clone()), config());
     assert!(engine.recovery().iter().all(|report| report.clean), "{step}: closed, and not clean");
     for (name, count) in counts {
-        assert_eq!(read(&engine, name, step).0, *count, "{step}: {name}, closed and opened again");
+        assert_eq!(
+            read(&engine, name, step).end,
+            *count,
+            "{step}: {name}, closed and opened again"
+        );
     }
     let names = world.list().unwrap();
     let of = |kind: &str| names.iter().filter(|name| name.starts_with(kind)).count();
@@ -274,17 +321,40 @@ fn reopen(world: &SimStorage, counts: &BTreeMap<&String, u64>, step: &str) {
     assert!(of("segment") <= of("index") + 2, "{step}: {names:?}");
 }
 
-/// Reads a log from its start; where it ends, and the last epoch.
-fn read(engine: &Engine, name: &str, step: &str) -> (u64, Epoch) {
+/// What stands in a log.
+struct Found {
+    end: u64,
+    /// Where records of another epoch begin.
+    epochs: Vec<(u64, Epoch)>,
+}
+
+impl Found {
+    fn last_epoch(&self) -> Epoch {
+        self.epochs.last().map_or(Epoch(0), |(_, epoch)| *epoch)
+    }
+
+    /// Whether everything from that LSN on is of that epoch or a newer one.
+    fn is_cut(&self, (lsn, epoch): (u64, Epoch)) -> bool {
+        let ends = self.epochs.iter().skip(1).map(|(begin, _)| *begin).chain([self.end]);
+        self.epochs.iter().zip(ends).all(|((_, found), end)| end <= lsn || *found >= epoch)
+    }
+}
+
+/// Reads a log from its start.
+fn read(engine: &Engine, name: &str, step: &str) -> Found {
     let log = engine.log(name).unwrap();
     let mut reader = log.reader(From::Start).unwrap();
     let (mut count, mut epoch) = (log.start().unwrap().0, Epoch(0));
+    let mut epochs = Vec::new();
     while let Some(record) = reader.next().wait().unwrap_or_else(|e| panic!("{step}: {name}: {e}"))
     {
         assert_eq!(record.lsn().0, count, "{step}: {name} is dense");
         assert!(record.payload() == payload(name, count), "{step}: {name} at {count}");
         assert!(record.epoch() >= epoch, "{step}: epochs of {name}");
+        if record.epoch() != epoch {
+            epochs.push((count, record.epoch()));
+        }
         (count, epoch) = (count + 1, record.epoch());
     }
-    (count, epoch)
+    Found { end: count, epochs }
 }

@@ -67,7 +67,7 @@ pub(crate) fn header(
         log: LogId::new(ShardId(1), log),
         lsn: Lsn(lsn),
         epoch: Epoch(epoch),
-        time_us: TIME_US + lsn,
+        time_us: TIME_US.wrapping_add(lsn),
         kind: RecordKind::Data,
         properties_bytes: properties.len() as u16,
         payload_bytes: payload.len() as u32,

@@ -1,0 +1,103 @@
+//! Epochs and tails of logs as appends meet them: who may append, where; how a cut begins.
+//!
+//! Invariants:
+//! - All of it is decided under the staging lock, in the order of appends.
+//! - While a cut is under way nobody appends: the writer that makes it finds no room, every other
+//!   one is fenced. So no record of the new epoch is staged before the cut is durable.
+//!
+//! Not here: making a cut durable (`cut`), staging (`intake`).
+
+use std::sync::Arc;
+
+use super::{Intake, LogStage, Staged, Staging};
+use crate::error::{Error, Result};
+use crate::io::buf::StageGuard;
+use crate::lsn::{Epoch, LogId, Lsn};
+
+impl LogStage {
+    pub(super) fn check_epoch(&self, epoch: Epoch) -> Result<()> {
+        if self.epoch == epoch {
+            return Ok(());
+        }
+        let its_own = self.cutting && self.epoch.0 == epoch.0 + 1;
+        Err(if its_own { Error::Busy } else { Error::Fenced { epoch: self.epoch } })
+    }
+
+    pub(super) fn next_epoch(&mut self) {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.cutting = false;
+        // A run belongs to one epoch: the next record opens another.
+        self.run_seq = 0;
+    }
+}
+
+impl Staging {
+    /// Whether the log ends where a conditional append expects it. What is final comes first: a
+    /// fenced writer is told that, whatever the tail.
+    pub(super) fn expect_tail(
+        &self,
+        intake: &Intake,
+        id: LogId,
+        epoch: Epoch,
+        expected: Lsn,
+    ) -> Result<()> {
+        if let Some(error) = self.refused(intake) {
+            return Err(error);
+        }
+        let log = &self.logs[id.counter() as usize];
+        log.check_epoch(epoch)?;
+        let tail = Lsn(log.next_lsn);
+        if tail == expected { Ok(()) } else { Err(Error::Conflict { tail }) }
+    }
+}
+
+impl Intake {
+    /// What a flush waits for: the log's tail, and the batch with which everything staged before is
+    /// durable.
+    pub(crate) fn flush(&self, slot: usize) -> Staged {
+        let guard = self.ring.lock();
+        let LogStage { epoch, next_lsn, last_time_us, .. } = guard.logs[slot];
+        let (seq, first) = (staged_last(&guard), Lsn(next_lsn));
+        Staged { seq, epoch, first, time_us: last_time_us }
+    }
+
+    /// Fences the log and takes its tail back to `lsn`, for the writer of `epoch`. Until
+    /// [`end_cut`](Self::end_cut) nobody appends. Gives what [`fence`](Self::fence) gives.
+    pub(crate) fn begin_cut(&self, id: LogId, epoch: Epoch, lsn: Lsn) -> Result<(Epoch, u64)> {
+        let mut guard = self.ring.lock();
+        if let Some(error) = guard.refused(self) {
+            return Err(error);
+        }
+        let before = staged_last(&guard);
+        let log = &mut guard.logs[id.counter() as usize];
+        log.check_epoch(epoch).map_err(|error| super::deleted(id, error))?;
+        let tail = log.next_lsn;
+        if lsn.0 > tail {
+            drop(guard);
+            return Err(Error::Invalid(format!("a cut at {lsn}, beyond the tail {tail}")));
+        }
+        log.next_epoch();
+        log.next_lsn = lsn.0;
+        log.cutting = true;
+        Ok((log.epoch, before))
+    }
+
+    /// The cut that began `epoch` is durable, or given up: appends are judged by their epoch again.
+    pub(crate) fn end_cut(&self, slot: usize, epoch: Epoch) {
+        let mut guard = self.ring.lock();
+        let log = &mut guard.logs[slot];
+        if log.epoch == epoch {
+            log.cutting = false;
+        }
+        let next = guard.waiting.front().map(Arc::clone);
+        drop(guard);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}
+
+/// The batch with which all that was staged by now is durable.
+pub(super) fn staged_last(guard: &StageGuard<'_, Staging>) -> u64 {
+    if guard.open_bytes() != 0 { guard.seq() } else { guard.seq() - 1 }
+}
