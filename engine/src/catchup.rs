@@ -137,6 +137,11 @@ impl Cursor {
         log.cuts.since(self.known, self.next).is_some()
     }
 
+    /// Whether a cut took what an ephemeral record sat between.
+    pub(crate) fn is_cut_before(&self, header: &RecordHeader) -> bool {
+        self.cuts.since(header.epoch, header.lsn).is_some()
+    }
+
     /// Looks at what was trimmed and cut since the last look.
     fn heed(&mut self) -> Result<()> {
         let trims = self.source.view.trims();

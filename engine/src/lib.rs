@@ -44,6 +44,7 @@ mod damage;
 mod driver;
 pub mod dump;
 mod engine;
+mod ephemeral;
 mod error;
 mod follow;
 pub mod format;

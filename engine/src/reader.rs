@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::catchup::{Cursor, Source, Step};
+use crate::ephemeral::{Ear, Note};
 use crate::error::{Error, Result};
 use crate::format::{PropertyIter, RecordHeader};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
@@ -52,6 +53,12 @@ pub struct Reader {
     follow: bool,
     /// The record that the position given at the start must name; passed over if `true`.
     expect: Option<(Position, bool)>,
+    /// Where it is among ephemeral records, if it wants them.
+    ear: Option<Ear>,
+    /// The one at hand.
+    note: Option<Arc<Note>>,
+    /// The cursor's record is at hand and not given yet: ephemeral ones sit before it.
+    held: bool,
 }
 
 #[derive(Default)]
@@ -66,6 +73,7 @@ pub struct ReadRecord<'a> {
     header: &'a RecordHeader,
     properties: &'a [u8],
     payload: &'a [u8],
+    ephemeral: bool,
 }
 
 impl fmt::Debug for ReadRecord<'_> {
@@ -99,6 +107,12 @@ impl<'a> ReadRecord<'a> {
         self.header.time_us
     }
 
+    /// Whether it is on no disk: its LSN is that of the record behind it.
+    #[must_use]
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
     /// Its payload.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
@@ -127,7 +141,18 @@ impl Reader {
         expect: Option<(Position, bool)>,
     ) -> Self {
         let cursor = Some(Box::new(Cursor::new(source, log, from, not_before_us)));
-        Self { cursor, away: Arc::default(), reads, fetched: None, log, follow: false, expect }
+        Self {
+            cursor,
+            away: Arc::default(),
+            reads,
+            fetched: None,
+            log,
+            follow: false,
+            expect,
+            ear: None,
+            note: None,
+            held: false,
+        }
     }
 
     /// Waits at the durable end for what comes, instead of ending there.
@@ -135,6 +160,23 @@ impl Reader {
     pub fn follow(mut self) -> Self {
         self.follow = true;
         self
+    }
+
+    /// Also gives the ephemeral records that come from now on, each in its place among the others;
+    /// at the durable end only if it follows. [`ReadRecord::is_ephemeral`] tells them. None come
+    /// from other processes.
+    #[must_use]
+    pub fn with_ephemeral(mut self) -> Self {
+        let view = self.cursor.as_ref().map(|cursor| Arc::clone(&cursor.source().view));
+        self.ear = view.map(|view| view.ephemeral.listen(self.log));
+        self
+    }
+
+    /// How many ephemeral records were dropped, as there were too many, before this reader came to
+    /// them.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.ear.as_ref().map_or(0, |ear| ear.missed)
     }
 
     /// The next record: `None` at the durable end, unless it follows. See [`Next`].
@@ -148,6 +190,7 @@ impl Reader {
         self.expect = None;
         self.take_back_blocking();
         self.fetched = None;
+        self.held = false;
         if let Some(cursor) = &mut self.cursor {
             cursor.seek(lsn);
         }
@@ -156,7 +199,9 @@ impl Reader {
     /// The LSN that comes next.
     #[must_use]
     pub fn next_lsn(&self) -> Option<Lsn> {
-        self.cursor.as_ref().map(|cursor| cursor.next_lsn())
+        let cursor = self.cursor.as_ref()?;
+        let held = cursor.record().filter(|_| self.held);
+        Some(held.map_or(cursor.next_lsn(), |(header, _, _)| header.lsn))
     }
 
     /// Checks the record at hand against the position that the reader began with.
@@ -170,9 +215,35 @@ impl Reader {
         Ok(!pass)
     }
 
+    /// Takes the ephemeral record that sits before `lsn`, if there is one.
+    fn hear(&mut self, lsn: Lsn) -> bool {
+        let (Some(cursor), Some(ear)) = (&self.cursor, &mut self.ear) else { return false };
+        let view = &cursor.source().view;
+        let cut = |header: &RecordHeader| cursor.is_cut_before(header);
+        self.note = view.ephemeral.hear(ear, lsn, view.durable(), cut);
+        self.note.is_some()
+    }
+
+    /// The record at hand, after the ephemeral ones before it. False: it was cut meanwhile.
+    fn give_held(&mut self) -> bool {
+        let held = self.cursor.as_ref().and_then(|cursor| cursor.record());
+        if held.map(|(header, _, _)| header.lsn).is_some_and(|lsn| self.hear(lsn)) {
+            return true;
+        }
+        self.held = false;
+        self.ear.is_none()
+            || self.cursor.as_ref().is_some_and(|cursor| {
+                let view = cursor.source().view.lock();
+                view.log(self.log).is_some_and(|log| !cursor.is_cut_off(log))
+            })
+    }
+
     fn record(&self) -> Option<ReadRecord<'_>> {
+        if let Some(Note { header, properties, payload, .. }) = self.note.as_deref() {
+            return Some(ReadRecord { header, properties, payload, ephemeral: true });
+        }
         let (header, properties, payload) = self.cursor.as_ref()?.record()?;
-        Some(ReadRecord { header, properties, payload })
+        Some(ReadRecord { header, properties, payload, ephemeral: false })
     }
 
     /// Whether the log has more than was delivered or was cut, or nothing more can come.
@@ -187,6 +258,13 @@ impl Reader {
             }
             Some(_) => {}
         }
+        if let Some(mut ear) = self.ear {
+            let (all, durable) = (&cursor.source().view.ephemeral, cursor.source().view.durable());
+            let cut = |header: &RecordHeader| cursor.is_cut_before(header);
+            if all.hear(&mut ear, cursor.next_lsn(), durable, cut).is_some() {
+                return Some(Ok(true));
+            }
+        }
         view.ended.as_ref().map(|ended| match ended {
             Ended::Closed => Ok(false),
             Ended::Halted(cause) => Err(Error::Halted { cause: Arc::clone(cause) }),
@@ -198,19 +276,26 @@ impl Reader {
             if self.cursor.is_none() {
                 self.take_back_blocking();
             }
+            self.note = None;
+            if self.held && self.give_held() {
+                return Ok(true);
+            }
             let Some(cursor) = &mut self.cursor else { return Err(Error::Closed) };
             let step = self.fetched.take().unwrap_or_else(|| cursor.step(true));
             match step? {
                 Step::Ready => {
-                    if self.judge()? {
-                        return Ok(true);
-                    }
+                    self.held = self.judge()?;
                 }
                 Step::Disk => {}
                 Step::End => {
                     if !self.follow {
                         return Ok(false);
                     }
+                    let next = cursor.next_lsn();
+                    if self.hear(next) {
+                        return Ok(true);
+                    }
+                    let Some(cursor) = &self.cursor else { return Err(Error::Closed) };
                     let view = Arc::clone(&cursor.source().view);
                     let clock = cursor.source().storage.clock();
                     let more = view.wait.sleep(&*clock, None, || self.more());
@@ -274,6 +359,10 @@ impl Reader {
             if self.cursor.is_none() && !self.fetch_back(cx.waker()) {
                 return Poll::Pending;
             }
+            self.note = None;
+            if self.held && self.give_held() {
+                return Poll::Ready(Ok(true));
+            }
             let step = match (self.fetched.take(), self.cursor.take()) {
                 (Some(step), cursor) => {
                     self.cursor = cursor;
@@ -292,16 +381,15 @@ impl Reader {
                 },
             };
             match step {
-                Step::Ready => {
-                    if self.judge()? {
-                        return Poll::Ready(Ok(true));
-                    }
-                }
+                Step::Ready => self.held = self.judge()?,
                 Step::Disk => {}
                 Step::End if !self.follow => return Poll::Ready(Ok(false)),
                 Step::End => {
                     let view = self.cursor.as_ref().map(|c| Arc::clone(&c.source().view));
                     let Some(view) = view else { return Poll::Ready(Err(Error::Closed)) };
+                    if self.next_lsn().is_some_and(|lsn| self.hear(lsn)) {
+                        return Poll::Ready(Ok(true));
+                    }
                     view.wait.register(cx.waker());
                     match self.more() {
                         None => return Poll::Pending,

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::cursors::Cursors;
 use crate::cuts::{Cuts, cut_damages};
+use crate::ephemeral::Ephemeral;
 use crate::error::Cause;
 use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
@@ -180,6 +181,8 @@ pub(crate) struct View {
     pub shard: ShardId,
     state: Mutex<ViewState>,
     pub(crate) wait: WaitWord,
+    /// What is for those who follow now, and on no disk.
+    pub(crate) ephemeral: Ephemeral,
     /// The shard's durable watermark, for a look without the lock.
     durable: AtomicU64,
     /// Counts what may have taken something from under a reader: starts that moved, suffixes that
@@ -202,7 +205,14 @@ impl View {
     pub(crate) fn new(shard: ShardId, state: ViewState) -> Self {
         let durable = AtomicU64::new(state.durable);
         let (wait, trims) = (WaitWord::default(), AtomicU64::new(0));
-        Self { shard, state: Mutex::new(state), wait, durable, trims }
+        Self {
+            shard,
+            state: Mutex::new(state),
+            wait,
+            ephemeral: Ephemeral::default(),
+            durable,
+            trims,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ViewState> {

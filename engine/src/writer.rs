@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::driver;
+use crate::ephemeral::{EPHEMERAL_BYTES_MAX, EPHEMERAL_MAX, Note};
 use crate::error::{Cause, Error, Rejected, Result};
+use crate::format::RecordHeader;
 use crate::intake::{RoomWait, Staged};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
-use crate::record::Records;
+use crate::record::{Part, Records};
 use crate::shard::Port;
 
 /// Appends to one log, under one epoch. Cheap to clone; clones share the epoch.
@@ -176,6 +178,23 @@ impl Writer {
         Relaxed { append: self.begin(None, records) }
     }
 
+    /// Gives these records to those who follow the log in this process now and asked for it
+    /// ([`Reader::with_ephemeral`](crate::Reader::with_ephemeral)): on no disk, without an LSN of
+    /// their own, between the records staged before and those that come. They are read when
+    /// everything before them is durable, or never. Of those that nobody has read yet a shard keeps
+    /// 1,024, and a mebibyte; the oldest go, and readers are told how many they
+    /// [`missed`](crate::Reader::missed).
+    ///
+    /// # Errors
+    /// `Invalid` for what no append takes, and for more than the shard keeps; `Fenced`, `Halted`,
+    /// `Closed`; `Busy` while a clone cuts the log. The record comes back.
+    pub fn append_ephemeral<R: Records>(&self, records: R) -> Result<Accepted, Rejected<R>> {
+        match self.core.give(&records) {
+            Ok(()) => Ok(Accepted { records: records.count() as u32 }),
+            Err(error) => Err(Rejected { record: Some(records), error }),
+        }
+    }
+
     /// Waits for all that was staged in this log before the call, relaxed appends included: once it
     /// resolves to an [`Ack`], all of it is durable. The ack counts no record of its own; its
     /// position is the log's tail at the call.
@@ -222,6 +241,54 @@ impl Core {
                 staged => return staged,
             }
         }
+    }
+
+    fn give<R: Records>(&self, records: &R) -> Result<()> {
+        self.check(records)?;
+        let count = records.count();
+        let lens = (0..count).map(|index| records.part_lens(index));
+        let bytes: usize = lens.map(|(properties, payload)| properties + payload).sum();
+        if count > EPHEMERAL_MAX || bytes > EPHEMERAL_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "{count} ephemeral records of {bytes} bytes; a shard keeps {EPHEMERAL_MAX} and \
+                 {EPHEMERAL_BYTES_MAX} bytes"
+            )));
+        }
+        for index in 0..count {
+            let part = records.part(index);
+            self.give_one(&part)?;
+        }
+        Ok(())
+    }
+
+    fn give_one(&self, part: &Part<'_>) -> Result<()> {
+        let (intake, view) = (&self.port.intake, &self.port.view);
+        let (properties, payload) = (part.properties.to_vec(), part.payload.to_vec());
+        // Who is fenced drops nobody's.
+        intake.beside(self.slot(), self.epoch(), |_| {})?;
+        view.ephemeral.make_room(self.id, properties.len() + payload.len());
+        let header = RecordHeader {
+            log: self.id,
+            properties_bytes: properties.len() as u16,
+            payload_bytes: payload.len() as u32,
+            body_crc: part.crc,
+            ..RecordHeader::default()
+        };
+        let mut note = Arc::new(Note { header, properties, payload, seq: 0, number: 0 });
+        let mut seq = 0;
+        intake.beside(self.slot(), self.epoch(), |place| {
+            seq = place.seq;
+            if let Some(note) = Arc::get_mut(&mut note) {
+                (note.header.lsn, note.header.epoch) = (place.first, place.epoch);
+                (note.header.time_us, note.seq) = (place.time_us, place.seq);
+            }
+            view.ephemeral.push(note);
+        })?;
+        // Else the batch that it waits for wakes whoever follows.
+        if view.durable() >= seq {
+            view.wait.notify(&mut Vec::new());
+        }
+        Ok(())
     }
 
     fn check<R: Records>(&self, records: &R) -> Result<()> {

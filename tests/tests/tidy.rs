@@ -42,7 +42,7 @@ const LAYERS: &[&[&str]] = &[
     &["lsn", "histogram"],
     &["metrics"],
     &["format", "io"],
-    &["names", "wake", "error", "chain", "cuts", "dump", "watch"],
+    &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
     &["config", "record", "reply", "reads", "catalog", "cursors", "hint", "index", "scan"],
     &["manifest", "view"],
     &["intake"],

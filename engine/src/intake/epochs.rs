@@ -61,6 +61,27 @@ impl Intake {
         Staged { seq, epoch, first, time_us: last_time_us }
     }
 
+    /// The place of an ephemeral record: before the log's next LSN. `enter` runs under the lock, so
+    /// that the order of these records is that of appends. A full disk does not matter to them.
+    pub(crate) fn beside(
+        &self,
+        slot: usize,
+        epoch: Epoch,
+        enter: impl FnOnce(Staged),
+    ) -> Result<()> {
+        let guard = self.ring.lock();
+        match guard.refused(self) {
+            None | Some(Error::NoSpace(_)) => {}
+            Some(error) => return Err(error),
+        }
+        let log = &guard.logs[slot];
+        log.check_epoch(epoch)?;
+        let time_us = self.clock.wall_us().max(log.last_time_us);
+        let (seq, first) = (staged_last(&guard), Lsn(log.next_lsn));
+        enter(Staged { seq, epoch, first, time_us });
+        Ok(())
+    }
+
     /// Fences the log and takes its tail back to `lsn`, for the writer of `epoch`. Until
     /// [`end_cut`](Self::end_cut) nobody appends. Gives what [`fence`](Self::fence) gives.
     pub(crate) fn begin_cut(&self, id: LogId, epoch: Epoch, lsn: Lsn) -> Result<(Epoch, u64)> {
