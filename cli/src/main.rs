@@ -9,6 +9,7 @@
 mod about;
 mod append;
 mod directory;
+mod doctor;
 mod exit;
 mod feed;
 mod inspect;
@@ -59,6 +60,7 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
+    Doctor(doctor::Args),
     /// Measure latency and throughput beside the floor of the device
     ///
     /// Data goes into a fresh folder under --dir (default: the current one) and is removed after; a
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),
+        Command::Doctor(args) => doctor::run(&args, backend),
         Command::Bench { bench } => sapwood_bench::run(&bench).map(|()| Exit::Ok),
         Command::Completions(args) => about::completions(&args),
         Command::Man(args) => about::man(&args),

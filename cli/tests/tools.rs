@@ -27,6 +27,39 @@ fn logs_are_created_together_and_listed() {
 }
 
 #[test]
+fn settings_are_given_shown_and_changed() {
+    let place = Place::new();
+    let create = ["logs", "create", "a", "b", "--group", "g", "--retention-age", "7d"];
+    place.run(&[&create[..], &["--dir", "wal"]].concat()).ok().shows(&["retention-age=1w"]);
+    place.run(&["logs", "create", "c", "--dir", "wal"]).ok();
+    let of = |name: &str| -> Value {
+        let list = place.run(&["logs", "--dir", "wal", "--json"]).ok().text();
+        let mut logs = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        logs.find(|log| log["name"] == name).unwrap()
+    };
+    assert_eq!(of("a")["settings"]["retention_secs"], 604_800);
+    assert!(of("c")["settings"]["retention_secs"].is_null());
+    let set = ["logs", "set", "a", "c", "--retention-bytes", "1GiB", "--dir", "wal"];
+    place.run(&set).ok().shows(&["retention-bytes=1.0GiB"]);
+    let log = of("a");
+    assert_eq!(log["settings"]["retention_bytes"], 1 << 30);
+    assert_eq!(log["settings"]["retention_secs"], 604_800, "what is not given stays");
+    assert_eq!(log["group"], "g");
+    let none = ["logs", "set", "a", "--retention-age", "none", "--dir", "wal"];
+    place.run(&none).ok();
+    assert!(of("a")["settings"]["retention_secs"].is_null());
+    assert_eq!(of("b")["settings"]["retention_secs"], 604_800);
+    // A name that is wrong changes nothing; neither does a value.
+    let wrong = ["logs", "set", "b", "nobody", "--retention-age", "1s", "--dir", "wal"];
+    place.run(&wrong).code(8).says(&["nobody"]);
+    let wrong = ["logs", "set", "b", "--retention-age", "soon", "--dir", "wal"];
+    place.run(&wrong).code(2).says(&["an age is"]);
+    assert_eq!(of("b")["settings"]["retention_secs"], 604_800);
+    place.run(&["logs", "set", "b", "--dir", "nowhere"]).code(8);
+    assert!(!place.path("nowhere").exists());
+}
+
+#[test]
 fn every_kind_of_file_can_be_inspected() {
     let place = Place::new();
     place.append(b"hello\nworld\n");

@@ -40,6 +40,8 @@ pub(crate) struct Found {
 /// What recovery found in a shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
+    /// The last term found: how often the directory was opened for writing before this open.
+    pub term: u32,
     /// The last directory use ended with a clean close.
     pub clean: bool,
     /// Bytes of segments that were scanned.
@@ -130,7 +132,7 @@ impl<'a> Work<'a> {
             view.segments.insert(*id, seen);
         }
         view.durable = last_seq;
-        let report = ShardReport { repaired, ..ShardReport::default() };
+        let report = ShardReport { term: state.term, repaired, ..ShardReport::default() };
         Self {
             plan,
             view,

@@ -25,6 +25,7 @@ mod blocking;
 pub mod buf;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
+pub mod doctor;
 pub mod futex;
 mod host;
 mod lock;

@@ -185,7 +185,7 @@ fn open_scratch(
 }
 
 /// What the kernel says about direct I/O on a file: `None` when it says nothing.
-fn alignment(file: &fs::File) -> Option<Statx> {
+pub(super) fn alignment(file: &fs::File) -> Option<Statx> {
     let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
     let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN);
     told.then_some(stat)
@@ -209,7 +209,7 @@ fn judge_direct(opened: Finding<bool>, align: Option<&Statx>, file_system: &str)
     }
 }
 
-fn choose_unit(device: &Device, align: Option<&Statx>) -> Finding<u32> {
+pub(super) fn choose_unit(device: &Device, align: Option<&Statx>) -> Finding<u32> {
     let block = device.physical_block.unwrap_or(0);
     let offset = align.map_or(0, |stat| stat.stx_dio_offset_align);
     let unit = [block, offset]
@@ -227,14 +227,14 @@ fn choose_unit(device: &Device, align: Option<&Statx>) -> Finding<u32> {
 
 /// What the kernel names as the device under a directory.
 #[derive(Default)]
-struct Device {
-    name: Option<String>,
+pub(super) struct Device {
+    pub(super) name: Option<String>,
     physical_block: Option<u32>,
-    write_cache: Option<String>,
+    pub(super) write_cache: Option<String>,
 }
 
 impl Device {
-    fn of(dir: &Directory) -> io::Result<Self> {
+    pub(super) fn of(dir: &Directory) -> io::Result<Self> {
         let stat = rustix::fs::fstat(dir.fd())?;
         let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
         let node = format!("/sys/dev/block/{major}:{minor}");
