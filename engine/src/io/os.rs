@@ -82,7 +82,7 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Opens a directory that is there; changes nothing.
-    pub(super) fn open(path: &Path, direct: bool, read_only: bool) -> io::Result<Self> {
+    pub(super) fn at(path: &Path, direct: bool, read_only: bool) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Permissions::empty())?;
         Ok(Self { fd, direct, read_only })
@@ -193,7 +193,7 @@ impl OsStorage {
                 fs::File::open(parent).and_then(|parent| parent.sync_all()).ok();
             }
         }
-        let mut handle = Directory::open(dir, opts.direct, opts.read_only)?;
+        let mut handle = Directory::at(dir, opts.direct, opts.read_only)?;
         let probe = probe::run(&handle, &opts)?;
         handle.direct = probe.direct.value;
         Ok(Self { dir: Arc::new(handle), path: dir.to_owned(), backend: opts.backend, probe })

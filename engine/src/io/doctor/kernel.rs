@@ -17,8 +17,11 @@ const CALLS: u32 = 2000;
 /// Wakes whose median is told.
 const WAKES: usize = 200;
 
+/// Asks for a feature of rings.
+type Ask = fn(&mut io_uring::Builder);
+
 /// What a ring is asked for, newest first, and since when kernels have it.
-const FLAGS: &[(&str, fn(&mut io_uring::Builder))] = &[
+const FLAGS: &[(&str, Ask)] = &[
     ("DEFER_TASKRUN (6.1)", |b| {
         b.setup_single_issuer().setup_defer_taskrun();
     }),
@@ -77,16 +80,15 @@ fn ring(place: &Place) -> (Row, bool) {
             false,
         );
     }
-    let has = |add: fn(&mut io_uring::Builder)| {
+    let has = |add: Ask| {
         let mut builder = IoUring::builder();
         builder.setup_r_disabled();
         add(&mut builder);
         builder.build(4).is_ok()
     };
     let (found, missing): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, add)| has(*add));
-    let names = |flags: &[&(&str, fn(&mut io_uring::Builder))]| {
-        flags.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-    };
+    let names =
+        |flags: &[&(&str, Ask)]| flags.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let mut row = Row::new(
         "io_uring",
         if found.is_empty() { "yes".to_owned() } else { format!("yes: {}", names(&found)) },

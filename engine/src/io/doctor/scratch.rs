@@ -51,7 +51,7 @@ impl Place {
             }
         }
         let missing = path != dir;
-        let opened = Directory::open(path, true, true).map(Arc::new);
+        let opened = Directory::at(path, true, true).map(Arc::new);
         let scratch = match &opened {
             Ok(dir) => Scratch::make(dir, path),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
@@ -119,7 +119,7 @@ mod tests {
     fn the_file_is_gone_afterwards_with_and_without_a_name() {
         let at = tempfile::tempdir().unwrap();
         let count = || fs::read_dir(at.path()).unwrap().count();
-        let dir = Directory::open(at.path(), true, true).unwrap();
+        let dir = Directory::at(at.path(), true, true).unwrap();
         let named = Scratch::named(&dir, at.path()).unwrap();
         assert_eq!(count(), 1);
         drop(named);
