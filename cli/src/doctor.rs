@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use bytesize::ByteSize;
-use sapwood::io::doctor::{Examination, Row, Verdict, examine};
+use sapwood::io::doctor::{Examination, Measured, Row, Verdict, examine};
 use sapwood::{Engine, Error, Severity};
 use serde_json::{Value, json};
 
@@ -83,7 +83,10 @@ fn text(out: &mut Output, row: &Row) -> Result<()> {
 }
 
 fn object(row: &Row) -> Value {
-    let figure = |measured: &sapwood::io::doctor::Measured| json!({ "what": measured.what, "value": measured.value, "unit": measured.unit });
+    let figure = |measured: &Measured| {
+        let Measured { what, value, unit } = measured;
+        json!({ "what": what, "value": value, "unit": unit })
+    };
     json!({
         "name": row.name,
         "value": row.value,

@@ -23,7 +23,7 @@ Exit codes:
   7  the append did not go through: fenced by a newer writer, or the shard halted
   8  no such directory or log, or nothing at that position of it
   9  read to the end, but records are missing that someone chose to go on without (salvage)
-  10 doctor found something that does not work, or would lose what was acked
+  10  doctor found something that does not work, or would lose what was acked
 
 Examples:
   sapwood append orders --dir wal orders.txt

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::folder;
 
-/// The program of an example. `cargo test` has built it; `cargo test --test example_programs` has not.
+/// The program of an example. `cargo test` has built it; a test of this file alone has not.
 fn program(name: &str) -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     let built = deps.ancestors().nth(2).unwrap().join("examples").join(name);
