@@ -12,6 +12,7 @@ mod directory;
 mod doctor;
 mod exit;
 mod feed;
+mod gc;
 mod inspect;
 mod json;
 mod logs;
@@ -57,6 +58,7 @@ enum Command {
     Read(read::Args),
     Logs(logs::Args),
     Truncate(truncate::Args),
+    Gc(gc::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -97,6 +99,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Read(args) => read::run(&args, backend),
         Command::Logs(args) => logs::run(&args, backend),
         Command::Truncate(args) => truncate::run(&args, backend),
+        Command::Gc(args) => gc::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),

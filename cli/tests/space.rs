@@ -1,4 +1,4 @@
-//! `truncate` and `logs delete`: what is gone, and what is said.
+//! `truncate`, `logs delete` and `gc`: what is gone, and what is said.
 
 #![allow(clippy::unwrap_used)]
 
@@ -49,4 +49,34 @@ fn a_log_is_deleted_and_its_name_is_free() {
     assert_eq!(place.read().ok().out, b"two\n");
     place.run(&["verify", "--dir", "wal"]).ok();
     place.run(&["logs", "delete", "x", "--dir", "new"]).code(8).says(&["there is no directory"]);
+}
+
+#[test]
+fn space_comes_back_and_pins_are_named() {
+    let place = Place::new();
+    place.append(&lines(0..40_000));
+    let append = ["append", "pin", "--dir", "wal"];
+    place.feed(&append, b"one\n").ok();
+    let files = place.files("segment-").len();
+    assert!(files >= 4, "{files} segments");
+    let gc = || -> serde_json::Value {
+        let out = place.run(&["gc", "--dir", "wal", "--json"]).ok().text();
+        serde_json::from_str(&out).unwrap()
+    };
+    let all = gc();
+    assert_eq!(all["freed_segments"], 0, "{all}");
+    assert_eq!(all["kept"][0]["pins"][0]["log"], "x", "{all}");
+    place.run(&["truncate", "x", "40000", "--dir", "wal"]).ok();
+    let some = gc();
+    assert!(some["freed_bytes"].as_u64().unwrap() > 2 << 20, "{some}");
+    let kept = some["kept"].as_array().unwrap();
+    assert_eq!(kept.len(), 1, "{some}");
+    assert_eq!(kept[0]["pins"][0]["log"], "pin", "{some}");
+    assert!(place.files("segment-").len() + 3 <= files);
+    place.run(&["verify", "--dir", "wal"]).ok();
+    place.run(&["gc", "--dir", "wal"]).ok().shows(&["freed 0 segments", "\"pin\": LSN 0 to 0"]);
+    place.run(&["truncate", "pin", "1", "--dir", "wal"]).ok();
+    place.run(&["gc", "--dir", "wal"]).ok().shows(&["freed 1 segments"]);
+    place.append(b"more\n");
+    assert_eq!(place.read().ok().out, b"more\n");
 }

@@ -21,6 +21,7 @@ use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
 use crate::lsn::{Epoch, LogId, Lsn, Position, SegmentId};
+use crate::manifest;
 use crate::names;
 use crate::scan::Window;
 use crate::view::{LogView, Place, View};
@@ -37,6 +38,8 @@ pub(crate) struct Source {
     pub intake: Option<Arc<Intake>>,
     pub indexes: Arc<Indexes>,
     pub unit: usize,
+    /// Another process writes, or may: what this one knows of the manifest may be old.
+    pub foreign: bool,
 }
 
 /// What a step of a cursor came to.
@@ -234,6 +237,9 @@ impl Cursor {
     /// `next..=last` cannot be read. If someone chose to go on without, that is told once and
     /// passed.
     fn damaged(&mut self, last: Lsn, offset: u64, reason: String) -> Error {
+        if let Some(trimmed) = self.overtaken() {
+            return trimmed;
+        }
         let known =
             self.source.view.lock().log(self.log).and_then(|log| log.damage_at(self.next).cloned());
         if let Some(facts) = known {
@@ -247,6 +253,31 @@ impl Cursor {
             offset,
             reason,
         }))
+    }
+
+    /// Before anything is called damaged: collection may have come by, and what is read is another
+    /// segment in the same file, or nothing. Then the log starts later.
+    fn overtaken(&mut self) -> Option<Error> {
+        let source = &self.source;
+        if source.foreign
+            && let Ok(Some(loaded)) = manifest::load(&*source.storage, source.view.shard)
+        {
+            source.view.catch_up(&loaded.state);
+        }
+        let start = source.view.lock().log(self.log)?.start;
+        if self.next >= start {
+            return None;
+        }
+        self.forget();
+        Some(Error::Trimmed { start })
+    }
+
+    /// An index that cannot be read may be one that was removed.
+    fn unless_overtaken<T>(&mut self, found: Result<T>) -> Result<T> {
+        match found {
+            Err(error @ Error::Corrupt(_)) => Err(self.overtaken().unwrap_or(error)),
+            other => other,
+        }
     }
 
     fn known_damage(&mut self, facts: &crate::format::manifest::DamageFacts) -> Error {
@@ -338,7 +369,8 @@ impl Cursor {
             Place::At(segment, offset) => (segment, offset, None),
             Place::End(end) => (end.segment, end.offset, Some(end.seq)),
             Place::Chain(link) => {
-                let (segment, offset) = self.walk(link)?;
+                let found = self.walk(link);
+                let (segment, offset) = self.unless_overtaken(found)?;
                 (segment, offset, None)
             }
             Place::Trimmed(start) => return Err(Error::Trimmed { start }),

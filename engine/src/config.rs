@@ -87,6 +87,10 @@ pub struct Config {
     pub durable: DurableMethod,
     /// Bypass the page cache where the file system can. Default true.
     pub direct: bool,
+    /// Bytes that the files of the directory's segments, indexes and spares may take; 0 (the
+    /// default) = as many as there are. Beyond it appends get `NoSpace`, as on a full disk, until
+    /// something is truncated and collected. At least four segments per shard.
+    pub quota_bytes: u64,
     /// How long a caller waits for a shard that another thread drives before it gets `Undriven`.
     pub undriven_after: Duration,
 }
@@ -115,6 +119,7 @@ impl Config {
             backend: Backend::default(),
             durable: DurableMethod::default(),
             direct: true,
+            quota_bytes: 0,
             undriven_after: Duration::from_secs(5),
         }
     }
@@ -142,6 +147,10 @@ impl Config {
         range("commit_delay_us", self.commit_delay_us, 0, 1_000_000)?;
         let delay = self.idle_mark_delay.as_millis() as u64;
         range("idle_mark_delay (ms)", delay, 1, 60_000)?;
+        let quota_min = 4 * self.segment_bytes * u64::from(self.shards);
+        if self.quota_bytes != 0 {
+            range("quota_bytes", self.quota_bytes, quota_min, u64::MAX)?;
+        }
         if self.read_only && self.driven {
             return Err(Error::Invalid("a read-only engine has no shards to drive".into()));
         }
@@ -173,6 +182,7 @@ mod tests {
             Config { batches_in_flight: 0, ..Config::new("x") },
             Config { idle_mark_delay: Duration::ZERO, ..Config::new("x") },
             Config { read_only: true, driven: true, ..Config::new("x") },
+            Config { quota_bytes: 1 << 20, ..Config::new("x") },
         ] {
             assert!(matches!(bad.validate(), Err(Error::Invalid(_))), "{bad:?}");
         }

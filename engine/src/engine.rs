@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::driver::Driver;
 use crate::error::{Error, Rejected, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
+use crate::gc::GcReport;
 use crate::health::{self, Health};
 use crate::inner::{Inner, LogInfo, Shards, change, wait};
 use crate::intake::LogStage;
@@ -315,6 +316,29 @@ impl Engine {
     #[must_use]
     pub fn facts(&self) -> &DirectoryFacts {
         &self.inner.facts
+    }
+
+    /// Collects now what the shards would collect by and by: moves starts by the logs' retention,
+    /// removes every segment that no log needs, gives spares back that nobody needs now, and says
+    /// what pins the rest. Blocks until done; appends and readers go on meanwhile.
+    ///
+    /// # Errors
+    /// `Invalid` in a read-only engine; else as the shards say: what one has done stays done.
+    pub fn gc(&self) -> Result<GcReport> {
+        let Shards::Ports(ports) = &self.inner.shards else {
+            return Err(Error::Invalid("the engine is open for reading only".into()));
+        };
+        let mut all = GcReport::default();
+        for port in ports {
+            let reply = Reply::new();
+            port.request(Request::Collect(Arc::clone(&reply)))?;
+            wait(port, &reply)?;
+            let report = port.collected.lock().clone().unwrap_or_default();
+            all.freed_segments += report.freed_segments;
+            all.freed_bytes += report.freed_bytes;
+            all.kept.extend(report.kept);
+        }
+        Ok(all)
     }
 
     /// Closes: drains what is staged, marks and seals, records the end, unlocks. Blocks until done;

@@ -167,6 +167,10 @@ impl Stream {
         if due {
             self.manifest_at = now + MANIFEST_EVERY.as_nanos() as u64;
             moved |= self.reload()?;
+            if self.is_overtaken() {
+                self.begin_again()?;
+                moved = true;
+            }
         }
         moved |= self.publish();
         Ok(moved)
@@ -285,6 +289,31 @@ impl Stream {
         Ok(true)
     }
 
+    /// Whether the batch that comes next was collected before it was read: the first segment that
+    /// reaches so far begins behind it.
+    fn is_overtaken(&self) -> bool {
+        let sealed = self.state.segments.values().filter_map(|facts| facts.sealed);
+        let next =
+            sealed.filter(|sealed| sealed.last_seq >= self.expected).min_by_key(|s| s.first_seq);
+        next.is_some_and(|sealed| sealed.first_seq > self.expected)
+    }
+
+    /// Begins anew with what the manifest says now; readers of what is gone get `Trimmed`.
+    fn begin_again(&mut self) -> Result<()> {
+        let Some(loaded) = manifest::load(&*self.storage, self.view.shard)? else { return Ok(()) };
+        let (claim, seq) = (loaded.durable, loaded.cursor.seq);
+        let progress = AtomicU64::new(0);
+        let (shard, mode) = (self.view.shard, Recovery::TolerateTail);
+        let plan = Plan { storage: &self.storage, shard, mode, write: false, progress: &progress };
+        let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
+        self.view.replace(view);
+        (self.state, self.expected, self.prev_crc) = (state, expected, prev_crc);
+        (self.segment, self.offset, self.file) = (SegmentId(0), 0, None);
+        self.held.clear();
+        (self.claim, self.manifest_seq) = (claim, seq);
+        Ok(())
+    }
+
     /// Reads the manifest again: new logs, segments, terms, claims.
     fn reload(&mut self) -> Result<bool> {
         let Some(loaded) = manifest::load(&*self.storage, self.view.shard)? else {
@@ -340,6 +369,7 @@ impl Stream {
             }
         }
         drop(catalog);
+        self.view.catch_up(&loaded.state);
         self.state = loaded.state;
         Ok(true)
     }

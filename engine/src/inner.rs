@@ -139,6 +139,7 @@ impl Inner {
             intake,
             indexes: Arc::clone(&self.indexes),
             unit: self.facts.unit as usize,
+            foreign: matches!(self.shards, Shards::Views(..)),
         }
     }
 

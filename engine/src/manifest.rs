@@ -16,16 +16,16 @@
 //! Not here: what edits mean to others (`shard`, `recover`), the bytes (`format::manifest`).
 
 mod epochs;
+mod load;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub(crate) use self::load::{Loaded, load, read_file};
 use crate::cursors::Cursors;
 use crate::cuts::Cuts;
 use crate::error::{Error, Result};
-use crate::format::manifest::{
-    DamageFacts, DirectoryFacts, Edit, Frame, FrameHeader, LogFacts, SNAPSHOT,
-};
-use crate::format::{Flaw, UNIT_MIN};
+use crate::format::UNIT_MIN;
+use crate::format::manifest::{DamageFacts, DirectoryFacts, Edit, Frame, LogFacts, SNAPSHOT};
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, File, Mode, Op, Storage};
 use crate::lsn::{LogId, SegmentId, ShardId};
@@ -45,6 +45,16 @@ pub(crate) struct SegmentFacts {
     pub bytes: u64,
     pub term: u32,
     pub sealed: Option<SealedFacts>,
+}
+
+/// A file whose segment no log needs any more, until it is removed or becomes another segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetiredFacts {
+    /// What it was.
+    pub segment: SegmentId,
+    pub nonce: u64,
+    pub bytes: u64,
+    pub term: u32,
 }
 
 /// What is known of a sealed segment.
@@ -74,6 +84,9 @@ pub(crate) struct State {
     pub cuts: BTreeMap<LogId, Cuts>,
     pub next_log: u64,
     pub segments: BTreeMap<SegmentId, SegmentFacts>,
+    /// Files of retired segments, by number. One that is removed is forgotten, but for the one with
+    /// the highest segment: it keeps its number from being given again.
+    pub retired: BTreeMap<u64, RetiredFacts>,
     pub damages: Vec<DamageFacts>,
     pub cursors: Cursors,
     /// The last batch, when the shard was closed in order and nothing was written since.
@@ -123,9 +136,7 @@ impl State {
                 self.cuts.remove(log);
             }
             Edit::NextLog { counter } => self.next_log = self.next_log.max(*counter),
-            Edit::Retired { segment } => {
-                self.segments.remove(segment);
-            }
+            Edit::Retired { segment } => self.retire(*segment),
             Edit::Term { term, cut_seq, cut_crc } => {
                 (self.term, self.cut_seq, self.cut_crc) = (*term, *cut_seq, *cut_crc);
                 self.closed = None;
@@ -149,6 +160,7 @@ impl State {
             Edit::Spare { segment, file, nonce, bytes, term } => {
                 let facts = SegmentFacts { file, nonce, bytes, term, sealed: None };
                 self.segments.insert(segment, facts);
+                self.retired.remove(&file);
             }
             Edit::Sealed {
                 segment,
@@ -180,6 +192,21 @@ impl State {
         }
     }
 
+    fn retire(&mut self, segment: SegmentId) {
+        if let Some(facts) = self.segments.remove(&segment) {
+            let SegmentFacts { file, nonce, bytes, term, .. } = facts;
+            self.retired.insert(file, RetiredFacts { segment, nonce, bytes, term });
+        }
+    }
+
+    /// The file of a retired segment is gone, durably.
+    pub(crate) fn forget(&mut self, file: u64) {
+        let highest = self.next_segment().0 - 1;
+        if self.retired.get(&file).is_some_and(|retired| retired.segment.0 < highest) {
+            self.retired.remove(&file);
+        }
+    }
+
     fn apply_damage(&mut self, facts: DamageFacts) {
         let same = |d: &&mut DamageFacts| {
             (d.log, d.first_lsn, d.segment) == (facts.log, facts.first_lsn, facts.segment)
@@ -199,6 +226,11 @@ impl State {
             Edit::Checkpoint { seq: self.checkpoint },
         ];
         edits.extend(self.closed.map(|last_seq| Edit::Closed { last_seq }));
+        for (file, retired) in &self.retired {
+            let RetiredFacts { segment, nonce, bytes, term } = *retired;
+            edits.push(Edit::Spare { segment, file: *file, nonce, bytes, term });
+            edits.push(Edit::Retired { segment });
+        }
         for (id, facts) in &self.segments {
             let SegmentFacts { file, nonce, bytes, term, sealed } = *facts;
             edits.push(Edit::Spare { segment: *id, file, nonce, bytes, term });
@@ -216,14 +248,17 @@ impl State {
         edits
     }
 
-    fn newest_sealed(&self) -> SegmentId {
+    /// The newest sealed segment.
+    pub(crate) fn newest_sealed(&self) -> SegmentId {
         let sealed = self.segments.iter().rev().find(|(_, facts)| facts.sealed.is_some());
         sealed.map_or(SegmentId(0), |(id, _)| *id)
     }
 
     /// The next number for a segment.
     pub(crate) fn next_segment(&self) -> SegmentId {
-        SegmentId(self.segments.last_key_value().map_or(1, |(id, _)| id.0 + 1))
+        let named = self.segments.last_key_value().map_or(0, |(id, _)| id.0);
+        let retired = self.retired.values().map(|retired| retired.segment.0).max();
+        SegmentId(named.max(retired.unwrap_or(0)) + 1)
     }
 }
 
@@ -253,141 +288,6 @@ pub(crate) struct Cursor {
     /// Sequence and header CRC of the last durable frame.
     pub seq: u64,
     pub crc: u32,
-}
-
-/// A manifest as it was read: the state, and how it got there.
-pub(crate) struct Loaded {
-    pub state: State,
-    pub cursor: Cursor,
-    /// The shard's durable batch sequence that the manifest itself claims.
-    pub durable: u64,
-    /// What was wrong in one copy and right in the other.
-    pub repaired: Vec<String>,
-}
-
-type SlotFrames = BTreeMap<u64, (Frame, u64, u32)>;
-
-/// Reads both copies of both slots. `Ok(None)`: no slot holds a snapshot (never finished creating).
-///
-/// # Errors
-/// `Unsupported` for a newer version, `NotOurs` for damage that the other copy does not mend.
-pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loaded>> {
-    let mut slots: Vec<SlotFrames> = vec![SlotFrames::new(); names::MANIFEST_SLOTS];
-    let mut repaired = Vec::new();
-    for (slot, frames) in slots.iter_mut().enumerate() {
-        let mut unread = None;
-        for copy in 0..names::MANIFEST_COPIES {
-            let name = names::manifest(shard, copy, slot);
-            let bytes = match read_file(storage, &name) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                // The other copy has all that counts. Without it this may have been the slot in
-                // force, and the older one must not stand in for it.
-                Err(error) => {
-                    repaired.push(format!("{name}: {error}"));
-                    match unread.replace(error) {
-                        None => continue,
-                        Some(first) => return Err(first),
-                    }
-                }
-            };
-            read_slot(&name, &bytes, frames, &mut repaired)?;
-        }
-    }
-    let newest = |frames: &SlotFrames| {
-        frames.values().rev().find(|(f, _, _)| f.flags & SNAPSHOT != 0).map(|(f, _, _)| f.seq)
-    };
-    let Some((slot, base)) = (0..slots.len())
-        .filter_map(|slot| Some((slot, newest(&slots[slot])?)))
-        .max_by_key(|(_, seq)| *seq)
-    else {
-        return Ok(None);
-    };
-    let frames = &slots[slot];
-    let mut state = State::default();
-    let mut cursor = Cursor { slot, offset: 0, seq: base - 1, crc: 0 };
-    let mut durable = 0;
-    for (seq, (frame, bytes, crc)) in frames.range(base..) {
-        let chained = *seq == base || frame.prev_crc == cursor.crc;
-        if *seq != cursor.seq + 1 || !chained {
-            let what = format!(
-                "manifest of shard {shard}: edit {} is missing in both copies, edit {seq} is there",
-                cursor.seq + 1
-            );
-            return Err(Error::NotOurs(what));
-        }
-        frame.edits.iter().for_each(|edit| state.apply(edit));
-        if *seq == base {
-            state.chained = state.newest_sealed();
-        }
-        cursor = Cursor { slot, offset: cursor.offset + bytes, seq: *seq, crc: *crc };
-        durable = durable.max(frame.durable);
-    }
-    let newest_frame = slots.iter().filter_map(|frames| frames.keys().next_back()).max();
-    if newest_frame.is_some_and(|seq| *seq > cursor.seq) {
-        // Edits that follow a snapshot which is gone in both copies.
-        return Err(Error::NotOurs(format!(
-            "manifest of shard {shard}: the snapshot before edit {} is damaged in both copies",
-            newest_frame.copied().unwrap_or(0)
-        )));
-    }
-    Ok(Some(Loaded { state, cursor, durable, repaired }))
-}
-
-/// Collects the frames of one copy of a slot, walking from its front; behind a damaged frame it
-/// goes on unit by unit, as the other copy may have what is damaged here.
-fn read_slot(
-    name: &str,
-    bytes: &[u8],
-    frames: &mut SlotFrames,
-    repaired: &mut Vec<String>,
-) -> Result<()> {
-    let mut at = 0;
-    let mut last = 0;
-    while at + UNIT_MIN <= bytes.len() {
-        match Frame::decode(&bytes[at..]) {
-            Ok((frame, padded, crc)) => {
-                if frame.seq < last {
-                    break; // left over from the slot's former life
-                }
-                last = frame.seq;
-                frames.entry(frame.seq).or_insert((frame, padded as u64, crc));
-                at += padded;
-            }
-            Err(flaw) if flaw.is_unsupported() => return Err(Error::flaw(name, &flaw)),
-            Err(flaw) => {
-                if flaw != Flaw::Magic {
-                    repaired.push(format!("{name} at offset {at}: {flaw}"));
-                }
-                at += FrameHeader::decode(&bytes[at..])
-                    .map_or(UNIT_MIN, |(header, _)| header.padded_bytes().max(UNIT_MIN));
-            }
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>> {
-    let doing = || format!("reading {name}");
-    let (file, len) = match storage.open(name, Mode::Read) {
-        Ok(opened) => opened,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(doing(), e)),
-    };
-    let mut out = Vec::with_capacity(len as usize);
-    let mut buf =
-        AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
-    while (out.len() as u64) < len {
-        let want = buf.len();
-        let got = storage
-            .read_at(&file, out.len() as u64, &mut buf, want)
-            .map_err(|e| Error::io(doing(), e))?;
-        if got == 0 {
-            break;
-        }
-        out.extend_from_slice(&buf[..got]);
-    }
-    Ok(Some(out))
 }
 
 /// Writes a snapshot of `state` into the slot not in force, both copies, creating and growing the
@@ -494,6 +394,19 @@ pub(crate) struct Manifest {
     flight: Option<Flight>,
     /// Growing a slot failed (a full disk): not tried again before this moment.
     blocked_until: u64,
+    /// What the snapshot in force covers: a recovery needs nothing of it but its records.
+    covered: Covered,
+    /// A snapshot is to be taken although the slot is not full.
+    snapshot_wanted: bool,
+    /// Bytes of the last snapshot of this run.
+    snapshot_bytes: u64,
+}
+
+/// What a snapshot has taken in: batches up to `seq`, sealed segments up to `segment`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Covered {
+    pub seq: u64,
+    pub segment: SegmentId,
 }
 
 /// How long a slot that could not be grown rests.
@@ -507,17 +420,11 @@ struct Flight {
 
 enum Step {
     /// The other slot is being prewritten up to here; then the snapshot follows.
-    Grow {
-        to: u64,
-    },
+    Grow { to: u64 },
     /// The grown slot is being synced.
-    GrowSync {
-        to: u64,
-    },
-    Frame {
-        edits: Vec<Edit>,
-        next: Cursor,
-    },
+    GrowSync { to: u64 },
+    /// `covers`: it is a snapshot, and what that covers.
+    Frame { edits: Vec<Edit>, next: Cursor, covers: Option<Covered> },
 }
 
 impl Manifest {
@@ -548,8 +455,12 @@ impl Manifest {
         };
         let files = [[open(0, 0)?, open(0, 1)?], [open(1, 0)?, open(1, 1)?]];
         storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
+        let covered = Covered { seq: state.checkpoint, segment: state.newest_sealed() };
         Ok(Self {
             shard,
+            covered,
+            snapshot_wanted: false,
+            snapshot_bytes: 0,
             state,
             cursor,
             files,
@@ -575,9 +486,38 @@ impl Manifest {
         self.queued
     }
 
+    /// Asks for a snapshot, so that more is covered by it.
+    pub(crate) fn want_snapshot(&mut self) {
+        self.snapshot_wanted = true;
+    }
+
+    /// Whether the snapshot in force has all of a segment that was sealed like this.
+    pub(crate) fn covers(&self, segment: SegmentId, sealed: &SealedFacts) -> bool {
+        sealed.last_seq <= self.covered.seq && segment <= self.covered.segment
+    }
+
+    /// What the snapshot in force covers.
+    pub(crate) fn covered(&self) -> Covered {
+        self.covered
+    }
+
+    /// Whether the edit that was given this number is durable.
+    pub(crate) fn is_durable(&self, edit: u64) -> bool {
+        edit <= self.durable_edits
+    }
+
+    /// What taking a snapshot costs, roughly: bytes of the last one.
+    pub(crate) fn snapshot_bytes(&self) -> u64 {
+        self.snapshot_bytes
+    }
+
+    fn has_something(&self) -> bool {
+        !self.queue.is_empty() || self.snapshot_wanted
+    }
+
     /// Whether `step` would start something.
     pub(crate) fn wants_step(&self) -> bool {
-        self.flight.is_none() && !self.queue.is_empty() && self.blocked_until == 0
+        self.flight.is_none() && self.has_something() && self.blocked_until == 0
     }
 
     /// When to look again although nothing happens.
@@ -586,7 +526,7 @@ impl Manifest {
     }
 
     pub(crate) fn idle(&self) -> bool {
-        self.flight.is_none() && self.queue.is_empty()
+        self.flight.is_none() && !self.has_something()
     }
 
     /// Starts the next write if there is something to say and nothing under way. `tails` brings the
@@ -599,7 +539,7 @@ impl Manifest {
         durable: u64,
         tails: impl FnOnce(&mut State),
     ) -> Result<()> {
-        if self.flight.is_some() || self.queue.is_empty() || now < self.blocked_until {
+        if self.flight.is_some() || !self.has_something() || now < self.blocked_until {
             return Ok(());
         }
         self.blocked_until = 0;
@@ -609,10 +549,10 @@ impl Manifest {
         let prev = self.cursor.crc;
         let (bytes, crc) = frame(&self.state, self.shard, 0, seq, durable, prev, edits.clone())?;
         let end = self.cursor.offset + bytes.len() as u64;
-        if end <= self.lengths[self.cursor.slot] {
+        if end <= self.lengths[self.cursor.slot] && !self.snapshot_wanted {
             let next = Cursor { offset: end, seq, crc, ..self.cursor };
             let at = self.cursor.offset;
-            let step = Step::Frame { edits, next };
+            let step = Step::Frame { edits, next, covers: None };
             return self.write(disk, token, self.cursor.slot, at, &bytes, step);
         }
         let mut state = self.state.clone();
@@ -631,8 +571,11 @@ impl Manifest {
         // The tails of a snapshot are state too: keep what we wrote.
         self.state.checkpoint = state.checkpoint;
         self.state.logs.clone_from(&state.logs);
+        self.snapshot_bytes = bytes.len() as u64;
+        self.snapshot_wanted = false;
+        let covers = Some(Covered { seq: durable, segment: state.newest_sealed() });
         let next = Cursor { slot, offset: bytes.len() as u64, seq, crc };
-        self.write(disk, token, slot, 0, &bytes, Step::Frame { edits, next })
+        self.write(disk, token, slot, 0, &bytes, Step::Frame { edits, next, covers })
     }
 
     fn write(
@@ -671,6 +614,8 @@ impl Manifest {
                 // Nothing of the slot in force was touched, and the edits are in the queue again.
                 tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
                 self.blocked_until = now + GROW_RETRY_NS;
+                // Edits may have room where they are: they must not wait for this.
+                self.snapshot_wanted = false;
             }
             (_, result) => {
                 result?;
@@ -694,7 +639,8 @@ impl Manifest {
                 self.flight = Some(Flight { left, step: Step::GrowSync { to } });
             }
             Step::GrowSync { to } => self.lengths[1 - self.cursor.slot] = to,
-            Step::Frame { edits, next } => {
+            Step::Frame { edits, next, covers } => {
+                self.covered = covers.unwrap_or(self.covered);
                 edits.iter().for_each(|edit| self.state.apply(edit));
                 self.durable_edits += edits.len() as u64;
                 self.cursor = next;
@@ -746,6 +692,7 @@ mod tests {
         state.apply(
             &SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)),
         );
+        state.apply(&Edit::Retired { segment: SegmentId(2) });
         state.apply(&Edit::Damage(DamageFacts {
             log: Some(id),
             first_lsn: Lsn(8),
@@ -778,5 +725,27 @@ mod tests {
         let mut again = State::default();
         some_state().snapshot().iter().for_each(|edit| again.apply(edit));
         assert_eq!(again.next_log, 5);
+    }
+
+    /// A directory without a segment counted them from 1 again: a segment's number named two.
+    #[test]
+    fn segment_numbers_are_not_reused_when_all_are_gone() {
+        let mut state = some_state();
+        for n in 1..4 {
+            state.apply(&Edit::Retired { segment: SegmentId(n) });
+        }
+        (11..14).for_each(|file| state.forget(file));
+        let mut again = State::default();
+        state.snapshot().iter().for_each(|edit| again.apply(edit));
+        assert_eq!((again.segments.len(), again.retired.len()), (0, 1));
+        assert_eq!(again.next_segment(), SegmentId(4));
+    }
+
+    #[test]
+    fn a_retired_file_that_is_another_segment_is_not_retired() {
+        let mut state = some_state();
+        let segment = SegmentId(9);
+        state.apply(&Edit::Spare { segment, file: 12, nonce: 5, bytes: 1 << 20, term: 1 });
+        assert!(state.retired.is_empty());
     }
 }

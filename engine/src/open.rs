@@ -20,6 +20,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::Catalog;
+use crate::collect::Collector;
 use crate::config::{Config, DurableMethod};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ use crate::io::{HostInfo, hostinfo};
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
+use crate::quota::Usage;
+use crate::reclaim::{self, Reclaim};
 use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
@@ -336,7 +339,9 @@ fn remove_unnamed(
         };
         let state = recovered.get(usize::from(shard.0)).map(|shard| &shard.state);
         let facts = state.and_then(|s| s.segments.values().find(|facts| facts.file == file));
-        let named = facts.is_some_and(|facts| !is_index || facts.sealed.is_some());
+        // A retired one waits for the shard to remove it or to use it again.
+        let retired = !is_index && state.is_some_and(|s| s.retired.contains_key(&file));
+        let named = retired || facts.is_some_and(|facts| !is_index || facts.sealed.is_some());
         if named || storage.open(name, Mode::Read).is_err() {
             continue;
         }
@@ -384,7 +389,9 @@ fn never_used(storage: &dyn Storage, name: &str, state: &State) -> Result<bool> 
 fn next_numbers(recovered: &[Recovered], files: &[(String, Name)]) -> Vec<u64> {
     let mut next = vec![1; recovered.len()];
     let named = recovered.iter().enumerate().flat_map(|(shard, recovered)| {
-        recovered.state.segments.values().map(move |facts| (shard, facts.file))
+        let state = &recovered.state;
+        let files = state.segments.values().map(|facts| facts.file);
+        files.chain(state.retired.keys().copied()).map(move |file| (shard, file))
     });
     let listed = files.iter().filter_map(|(_, name)| match name {
         Name::Segment { shard, file } | Name::Index { shard, file } => {
@@ -408,6 +415,7 @@ fn start(
     next_numbers: &[u64],
     lock: LockGuard,
 ) -> Result<Outcome> {
+    let usage = Arc::new(Usage::new(config.quota_bytes, used_bytes(&*storage, config, &recovered)));
     let mut catalog = Catalog::new(facts.shards);
     let mut ports = Vec::new();
     let mut shards = Vec::new();
@@ -418,7 +426,7 @@ fn start(
         recovered.state.logs.values().for_each(|facts| catalog.add(facts));
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);
-        let shard = make_shard(&storage, config, id, recovered, number, &lock)?;
+        let shard = make_shard(&storage, config, id, recovered, number, &lock, &usage)?;
         ports.push(Arc::clone(&shard.port));
         shards.push(shard);
     }
@@ -453,6 +461,15 @@ fn start(
     Ok((config.dir.clone(), opened, drivers))
 }
 
+/// What the files of all shards take; looked at only where there is a quota.
+fn used_bytes(storage: &dyn Storage, config: &Config, recovered: &[Recovered]) -> u64 {
+    if config.quota_bytes == 0 {
+        return 0;
+    }
+    let shards = recovered.iter().enumerate();
+    shards.map(|(shard, r)| reclaim::used_bytes(storage, ShardId(shard as u16), &r.state)).sum()
+}
+
 fn run_shard(
     storage: &dyn Storage,
     config: &Config,
@@ -483,6 +500,7 @@ fn make_shard(
     recovered: Recovered,
     next_number: u64,
     lock: &LockGuard,
+    usage: &Arc<Usage>,
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
     let facts = state.facts;
@@ -511,13 +529,17 @@ fn make_shard(
         .map_err(|e| Error::io("making the shard's ring", e))?;
     let ready = open_spares(&**storage, id, u64::from(facts.unit), &spares)?;
     let term = state.term;
-    let segments = Segments::new(id, facts, term, ready, next_segment, next_number);
+    let segments =
+        Segments::new(id, facts, term, ready, next_segment, next_number, Arc::clone(usage));
+    let reclaim = Reclaim::begin(&**storage, id, &state, Arc::clone(usage));
+    let collector = Collector::new(id, Arc::clone(usage), reclaim);
     let manifest = Manifest::new(&**storage, id, state, cursor)?;
     let hint = begin_hint(&**storage, id, &manifest, durable)?;
     let port = Arc::new(Port {
         intake,
         view: Arc::new(View::new(id, view)),
         requests: Mutex::default(),
+        collected: Mutex::default(),
         meters: Arc::default(),
         under_way: Arc::new(UnderWay::new(&*disk, operations, config.slow_write_ms)),
     });
@@ -531,6 +553,7 @@ fn make_shard(
         disk,
         manifest,
         segments,
+        collector,
         hint,
         durable,
         prev_crc,
@@ -551,7 +574,9 @@ fn open_spares(
         let opened = storage.open(&name, Mode::Write);
         let (file, bytes) = opened.map_err(|e| Error::io(format!("opening {name}"), e))?;
         let (number, nonce) = (facts.file, facts.nonce);
-        Ok(Active { id: *id, file, number, nonce, bytes, offset: unit })
+        // The index of a former life was removed when the directory was opened.
+        let recycled = false;
+        Ok(Active { id: *id, file, number, nonce, bytes, offset: unit, recycled })
     };
     spares.iter().map(open).collect()
 }

@@ -90,6 +90,8 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     damage::into_view(&mut work);
     let known = work.state.damages.iter();
     work.report.damages = known.map(|d| damage::describe(d).to_string()).collect();
+    // What does not decode in a recycled file may be all that is left of acked records.
+    let rotten = work.unnamed_gap || !findings.damages.is_empty();
     let mut spares = VecDeque::new();
     let mut gone = Vec::new();
     let mut trims = Vec::new();
@@ -99,7 +101,10 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
             if work.plan.write {
                 trims.push((facts, seal_blocking(&mut work, id, facts)?));
             }
-        } else if work.touched.contains(&id) || work.dirty.contains(&id) {
+        } else if work.touched.contains(&id)
+            || work.dirty.contains(&id)
+            || (rotten && work.murky.contains(&id))
+        {
             // Bytes of the torn tail lie in it: they must never be met again.
             gone.push((id, facts));
             work.view.segments.remove(&id);
@@ -111,7 +116,11 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     let next_segment = work.state.next_segment();
     let mut recovered_cursor = cursor;
     if work.plan.write {
-        gone.iter().for_each(|(id, _)| work.state.apply(&Edit::Retired { segment: *id }));
+        for (id, facts) in &gone {
+            work.state.apply(&Edit::Retired { segment: *id });
+            // It goes below, or is set aside: nobody is to use it again.
+            work.state.retired.remove(&facts.file);
+        }
         let term = work.state.term + 1;
         let (cut_seq, cut_crc) = (durable, work.prev_crc);
         work.state.apply(&Edit::Term { term, cut_seq, cut_crc });
@@ -121,7 +130,6 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         let (storage, shard) = (&**work.plan.storage, work.plan.shard);
         recovered_cursor = manifest::write_snapshot(storage, shard, &work.state, durable, cursor)?;
         work.view = view.into_state();
-        let rotten = work.unnamed_gap || !findings.damages.is_empty();
         clean_up(work.plan, &gone, &trims, rotten);
         for (number, index) in std::mem::take(&mut work.owed) {
             write_index(work.plan, number, &index)?;

@@ -16,7 +16,7 @@ use crate::chain;
 use crate::format::index::IndexData;
 use crate::format::manifest::{Chain, Edit};
 use crate::io::buf::{AlignedBuf, IoBuf};
-use crate::io::{Disk, Done, File, Op};
+use crate::io::{Disk, Done, File, Mode, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::manifest::{Manifest, SealedFacts, State};
 use crate::names;
@@ -126,11 +126,28 @@ struct Job {
 }
 
 enum Step {
-    Creating { built: Built },
-    Writing { file: File, built: Built },
-    Syncing { file: File, built: Built },
-    SyncingDir { built: Built },
-    Naming { edit: u64 },
+    Creating {
+        built: Built,
+    },
+    Writing {
+        file: File,
+        built: Built,
+    },
+    /// The file held a longer index before.
+    Cutting {
+        file: File,
+        built: Built,
+    },
+    Syncing {
+        file: File,
+        built: Built,
+    },
+    SyncingDir {
+        built: Built,
+    },
+    Naming {
+        edit: u64,
+    },
     Trimming,
 }
 
@@ -210,8 +227,16 @@ impl Sealer {
             return self.step(disk, manifest, view, token, now);
         };
         let op = match &step {
+            // The file of the segment was used before, and so is that of its index.
+            Step::Creating { .. } if job.active.recycled => {
+                let name = names::index(view.shard, job.active.number);
+                Op::Open { name, mode: Mode::Write }
+            }
             Step::Creating { .. } => {
                 Op::Create { name: names::index(view.shard, job.active.number) }
+            }
+            Step::Cutting { file, built } => {
+                Op::Truncate { file: file.clone(), bytes: built.index.len() as u64 }
             }
             Step::Writing { .. } => {
                 self.work = Some((job, step));
@@ -263,8 +288,14 @@ impl Sealer {
     ) -> io::Result<()> {
         let shard = view.shard;
         self.busy = false;
-        let Some((job, step)) = self.work.take() else { return Ok(()) };
+        let Some((mut job, step)) = self.work.take() else { return Ok(()) };
         if let Err(error) = done.result {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            if matches!(step, Step::Creating { .. }) && job.active.recycled && missing {
+                job.active.recycled = false;
+                self.work = Some((job, step));
+                return Ok(());
+            }
             if matches!(step, Step::Trimming) {
                 tracing::warn!(shard = shard.0, %error, "giving back the rest of a segment failed");
                 return Ok(());
@@ -290,7 +321,10 @@ impl Sealer {
                 }
                 Step::Writing { file, built }
             }
-            Step::Writing { file, built } => Step::Syncing { file, built },
+            Step::Writing { file, built } if job.active.recycled => Step::Cutting { file, built },
+            Step::Writing { file, built } | Step::Cutting { file, built } => {
+                Step::Syncing { file, built }
+            }
             Step::Syncing { built, .. } => Step::SyncingDir { built },
             Step::SyncingDir { built } => {
                 // Before the edit: a snapshot that says `Sealed` has the chains too.

@@ -7,22 +7,29 @@
 //!   for this very segment or the fill lags behind (a disk that is always busy must not starve it).
 //!   A shard that is idle (its mark is written) fills without pauses.
 //! - A failure while a spare is prepared discards the spare and nothing else.
+//! - A file of a retired segment becomes a spare before one is made: its header is rewritten
+//!   durably, then the spare is named. One preparation at a time, so that segments are used in the
+//!   order of their numbers.
 //!
 //! Crash story: a power cut between creation and the naming edit leaves a file that the manifest
 //! does not name. Recovery removes it when it never held a batch, and sets it aside otherwise.
 //!
-//! Not here: what goes into a segment (`commit`), what happens to a full one (`seal`).
+//! Not here: what goes into a segment (`commit`), what happens to a full one (`seal`), which files
+//! may be used again (`collect`), how many spares are kept (`pool`).
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use crate::format::manifest::{DirectoryFacts, Edit};
-use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{RECYCLED, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::io::buf::{AlignedBuf, IoBuf};
-use crate::io::{Disk, Done, File, Op};
+use crate::io::{Disk, Done, File, Mode, Op};
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::Manifest;
 use crate::names;
+use crate::pool::{Pool, SPARES_MIN};
+use crate::quota::Usage;
 
 /// Bytes of one fill write.
 pub(crate) const FILL_BYTES: usize = 1 << 20;
@@ -36,9 +43,6 @@ const RETRY_NS: u64 = 100_000_000;
 /// The token of operations whose completion nobody waits for.
 pub(crate) const TOKEN_IGNORED: u64 = 6 << 56;
 
-/// Spares that are kept ready.
-const SPARES: usize = 1;
-
 /// A segment that this term writes, or will.
 #[derive(Clone, Debug)]
 pub(crate) struct Active {
@@ -49,6 +53,8 @@ pub(crate) struct Active {
     pub bytes: u64,
     /// Where the next batch goes.
     pub offset: u64,
+    /// The file was another segment before, whose index file may still be there.
+    pub recycled: bool,
 }
 
 /// How eagerly the next segment is prepared.
@@ -63,11 +69,26 @@ pub(crate) enum Pace {
 }
 
 enum Step {
+    /// A retired file is opened, then its header is rewritten.
+    Opening,
+    Heading {
+        file: File,
+    },
     Creating,
-    Writing { file: File, at: u64 },
-    Syncing { file: File },
-    SyncingDir { file: File },
-    Naming { file: File, edit: u64 },
+    Writing {
+        file: File,
+        at: u64,
+    },
+    Syncing {
+        file: File,
+    },
+    SyncingDir {
+        file: File,
+    },
+    Naming {
+        file: File,
+        edit: u64,
+    },
 }
 
 struct Fill {
@@ -75,6 +96,7 @@ struct Fill {
     number: u64,
     nonce: u64,
     step: Step,
+    recycled: bool,
     /// An operation is at the disk.
     busy: bool,
 }
@@ -87,6 +109,12 @@ pub(crate) struct Segments {
     pub active: Option<Active>,
     pub spares: VecDeque<Active>,
     filling: Option<Fill>,
+    /// Files of retired segments that are to become spares.
+    offered: VecDeque<u64>,
+    /// Those of them that could not.
+    refused: Vec<u64>,
+    pool: Pool,
+    usage: Arc<Usage>,
     next_id: u64,
     next_number: u64,
     zeros: Option<AlignedBuf>,
@@ -103,6 +131,7 @@ impl Segments {
         spares: VecDeque<Active>,
         next_id: SegmentId,
         next_number: u64,
+        usage: Arc<Usage>,
     ) -> Self {
         Self {
             shard,
@@ -111,6 +140,10 @@ impl Segments {
             active: None,
             spares,
             filling: None,
+            offered: VecDeque::new(),
+            refused: Vec::new(),
+            pool: Pool::default(),
+            usage,
             next_id: next_id.0,
             next_number,
             zeros: None,
@@ -127,13 +160,103 @@ impl Segments {
     /// Makes the spare the active segment; gives the full one back. `None`: no spare is ready.
     pub(crate) fn roll(&mut self) -> Option<Option<Active>> {
         let next = self.spares.pop_front()?;
+        self.pool.rolled(self.spares.len());
         Some(self.active.replace(next))
     }
 
     /// When to look again although nothing happens; `None` when only completions matter.
     pub(crate) fn wake_at(&self) -> Option<u64> {
-        (self.filling.is_none() && self.spares.len() < SPARES && self.trouble.is_some())
-            .then_some(self.retry_at)
+        let retry = self.filling.is_none() && self.is_short() && self.trouble.is_some();
+        let review = self.pool.review_at(self.spares.len());
+        retry.then_some(self.retry_at).into_iter().chain(review).min()
+    }
+
+    fn is_short(&self) -> bool {
+        self.spares.len() < SPARES_MIN
+    }
+
+    /// The next segment cannot be prepared: any space that is given back helps.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.is_short() && self.trouble.is_some()
+    }
+
+    // ── retired files ──
+
+    /// Whether another retired file is wanted as a spare.
+    pub(crate) fn takes_more(&self) -> bool {
+        let coming = self.offered.len() + usize::from(self.filling.is_some());
+        self.pool.takes(self.spares.len() + coming) && !self.usage.is_over()
+    }
+
+    /// Takes a retired file: it will be a spare, or given back through `refused`.
+    pub(crate) fn offer(&mut self, number: u64) {
+        self.offered.push_back(number);
+    }
+
+    /// Whether a retired file is on its way to be a spare.
+    pub(crate) fn holds(&self, number: u64) -> bool {
+        let filling = self.filling.as_ref().is_some_and(|fill| fill.number == number);
+        filling || self.offered.contains(&number)
+    }
+
+    /// A retired file that could not be made a spare, once each.
+    pub(crate) fn is_refused(&self, number: u64) -> bool {
+        self.refused.contains(&number)
+    }
+
+    /// Gives spares up that the load does not need: all but the last when `least`. Their files are
+    /// retired, as if they had been written.
+    pub(crate) fn review(&mut self, manifest: &mut Manifest, now: u64, least: bool) {
+        let unneeded = if least {
+            self.pool.shrink(self.spares.len())
+        } else {
+            self.pool.review(now, self.spares.len())
+        };
+        if let Some(spare) = unneeded.then(|| self.spares.pop_back()).flatten() {
+            manifest.push(Edit::Retired { segment: spare.id });
+        }
+    }
+
+    /// Whether `step` would begin something now.
+    pub(crate) fn wants_step(&self) -> bool {
+        self.filling.is_none() && !self.offered.is_empty()
+    }
+
+    /// Whether a retired file is being prepared.
+    pub(crate) fn is_recycling(&self) -> bool {
+        self.filling.as_ref().is_some_and(|fill| fill.recycled)
+    }
+
+    /// Chooses what is prepared next; false: nothing.
+    fn begin(&mut self, now: u64, random: impl FnOnce() -> u64) -> bool {
+        let (number, step) = match self.offered.pop_front() {
+            Some(number) => (number, Step::Opening),
+            None if !self.is_short() || now < self.retry_at => return false,
+            None if !self.usage.take(self.facts.segment_bytes) => {
+                let error = io::Error::new(io::ErrorKind::QuotaExceeded, self.usage.refusal());
+                self.fails(error, now);
+                return false;
+            }
+            None => {
+                self.pool.made();
+                self.next_number += 1;
+                (self.next_number - 1, Step::Creating)
+            }
+        };
+        let id = SegmentId(self.next_id);
+        self.next_id += 1;
+        let recycled = matches!(step, Step::Opening);
+        self.filling = Some(Fill { id, number, nonce: random(), step, recycled, busy: false });
+        true
+    }
+
+    fn fails(&mut self, error: io::Error, now: u64) {
+        if self.trouble.is_none() {
+            let shard = self.shard.0;
+            tracing::warn!(shard, %error, "preparing the next segment fails; trying on");
+        }
+        self.trouble = Some(error);
+        self.retry_at = now + RETRY_NS;
     }
 
     /// One bounded step of preparing the next segment. Returns whether an operation was submitted.
@@ -146,15 +269,8 @@ impl Segments {
         pace: Pace,
         random: impl FnOnce() -> u64,
     ) -> io::Result<bool> {
-        if self.filling.is_none() {
-            if self.spares.len() >= SPARES || now < self.retry_at {
-                return Ok(false);
-            }
-            let (id, number) = (SegmentId(self.next_id), self.next_number);
-            self.next_id += 1;
-            self.next_number += 1;
-            let step = Step::Creating;
-            self.filling = Some(Fill { id, number, nonce: random(), step, busy: false });
+        if self.filling.is_none() && !self.begin(now, random) {
+            return Ok(false);
         }
         self.poll_named(manifest);
         match pace {
@@ -168,6 +284,15 @@ impl Segments {
             return Ok(false);
         }
         let op = match &fill.step {
+            Step::Opening => {
+                Op::Open { name: names::segment(self.shard, fill.number), mode: Mode::Write }
+            }
+            Step::Heading { file } => {
+                let mut buf = AlignedBuf::zeroed(self.facts.unit as usize)?;
+                header(&self.facts, self.shard, self.term, fill).encode(&mut buf);
+                let buf = IoBuf::Owned(buf);
+                Op::Write { file: file.clone(), offset: 0, buf, persist: true }
+            }
             Step::Creating => Op::Create { name: names::segment(self.shard, fill.number) },
             Step::Writing { file, at } => {
                 let (file, at) = (file.clone(), *at);
@@ -186,7 +311,7 @@ impl Segments {
         };
         match disk.submit(token, op) {
             Ok(()) => fill.busy = true,
-            Err((_, Op::Write { buf: IoBuf::Owned(mut buf), .. })) => {
+            Err((_, Op::Write { buf: IoBuf::Owned(mut buf), .. })) if buf.len() == FILL_BYTES => {
                 buf[..SEGMENT_HEADER_BYTES].fill(0);
                 self.zeros = Some(buf);
                 return Ok(false);
@@ -211,10 +336,16 @@ impl Segments {
             return;
         }
         let Some(fill) = self.filling.take() else { return };
-        if !matches!(fill.step, Step::Creating) {
+        // A retired file stays what it is: whoever removes those finds it.
+        if !fill.recycled && !matches!(fill.step, Step::Creating) {
             let name = names::segment(self.shard, fill.number);
             let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
         }
+    }
+
+    /// The shard closes: retired files that wait for their turn are given back.
+    pub(crate) fn give_back(&mut self) {
+        self.offered.clear();
     }
 
     fn poll_named(&mut self, manifest: &Manifest) {
@@ -232,6 +363,7 @@ impl Segments {
                 nonce: fill.nonce,
                 bytes: self.facts.segment_bytes,
                 offset: u64::from(self.facts.unit),
+                recycled: fill.recycled,
             });
         }
     }
@@ -244,29 +376,24 @@ impl Segments {
         done: Done,
         now: u64,
     ) {
-        if let Some(IoBuf::Owned(mut buf)) = done.buf {
+        if let Some(IoBuf::Owned(mut buf)) = done.buf
+            && buf.len() == FILL_BYTES
+        {
             buf[..SEGMENT_HEADER_BYTES].fill(0);
             self.zeros = Some(buf);
         }
         let Some(mut fill) = self.filling.take() else { return };
         fill.busy = false;
         if let Err(error) = done.result {
-            if self.trouble.is_none() {
-                let shard = self.shard.0;
-                tracing::warn!(shard, %error, "preparing the next segment fails; trying on");
-            }
-            self.trouble = Some(error);
-            self.retry_at = now + RETRY_NS;
-            if !matches!(fill.step, Step::Creating) {
-                // Best effort: recovery removes what was never named.
-                let name = names::segment(self.shard, fill.number);
-                let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
-            }
-            // The segment's number is given back: numbers of segments in use stay dense.
-            self.next_id -= 1;
+            self.discard(disk, &fill, error, now);
             return;
         }
         fill.step = match fill.step {
+            Step::Opening => match done.file {
+                Some(file) => Step::Heading { file },
+                None => Step::Opening,
+            },
+            Step::Heading { file } => self.name(manifest, fill.id, fill.number, fill.nonce, file),
             Step::Creating => match done.file {
                 Some(file) => Step::Writing { file, at: 0 },
                 None => Step::Creating,
@@ -281,24 +408,54 @@ impl Segments {
             }
             Step::Syncing { file } => Step::SyncingDir { file },
             Step::SyncingDir { file } => {
-                let edit = manifest.push(Edit::Spare {
-                    segment: fill.id,
-                    file: fill.number,
-                    nonce: fill.nonce,
-                    bytes: self.facts.segment_bytes,
-                    term: self.term,
-                });
-                Step::Naming { file, edit }
+                self.name(manifest, fill.id, fill.number, fill.nonce, file)
             }
             step @ Step::Naming { .. } => step,
         };
         self.filling = Some(fill);
     }
+
+    /// The file is ready: names it.
+    fn name(
+        &self,
+        manifest: &mut Manifest,
+        segment: SegmentId,
+        number: u64,
+        nonce: u64,
+        file: File,
+    ) -> Step {
+        let edit = manifest.push(Edit::Spare {
+            segment,
+            file: number,
+            nonce,
+            bytes: self.facts.segment_bytes,
+            term: self.term,
+        });
+        Step::Naming { file, edit }
+    }
+
+    /// The preparation has failed.
+    fn discard(&mut self, disk: &mut dyn Disk, fill: &Fill, error: io::Error, now: u64) {
+        // The segment's number is given back: numbers of segments in use stay dense.
+        self.next_id -= 1;
+        if fill.recycled {
+            tracing::warn!(shard = self.shard.0, %error, "a file cannot be used again");
+            self.refused.push(fill.number);
+            return;
+        }
+        self.fails(error, now);
+        self.usage.give_back(self.facts.segment_bytes);
+        if !matches!(fill.step, Step::Creating) {
+            // Best effort: recovery removes what was never named.
+            let name = names::segment(self.shard, fill.number);
+            let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+        }
+    }
 }
 
 fn header(facts: &DirectoryFacts, shard: ShardId, term: u32, fill: &Fill) -> SegmentHeader {
     SegmentHeader {
-        compat: 0,
+        compat: if fill.recycled { RECYCLED } else { 0 },
         ro_compat: 0,
         incompat: 0,
         directory: facts.directory,

@@ -18,9 +18,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::collect::{Collector, Yard};
 use crate::commit::{Commit, InFlight, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
+use crate::gc::GcReport;
 use crate::hint::Hint;
 use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
@@ -38,6 +40,7 @@ const TOKEN_BATCH: u64 = 1 << 56;
 const TOKEN_MANIFEST: u64 = 2 << 56;
 const TOKEN_FILL: u64 = 3 << 56;
 const TOKEN_SEAL: u64 = 4 << 56;
+const TOKEN_COLLECT: u64 = 5 << 56;
 const TOKEN_HINT: u64 = 7 << 56;
 const TOKEN_KIND: u64 = 0xff << 56;
 
@@ -53,6 +56,8 @@ const TURN_MAX: Duration = Duration::from_millis(500);
 /// What callers ask of a shard besides appends. Answered once durable.
 pub(crate) enum Request {
     Edits(Vec<Edit>, Arc<Reply>),
+    /// Collect all that can be collected; the report is then in the port.
+    Collect(Arc<Reply>),
     Close(Arc<Reply>),
 }
 
@@ -61,6 +66,8 @@ pub(crate) struct Port {
     pub intake: Arc<Intake>,
     pub view: Arc<View>,
     pub requests: Mutex<Requests>,
+    /// What the last collection that somebody asked for came to.
+    pub collected: Mutex<Option<GcReport>>,
     pub meters: Arc<Meters>,
     /// What is at its disk.
     pub under_way: Arc<UnderWay>,
@@ -112,7 +119,9 @@ impl Port {
         drop(requests);
         for request in left {
             match request {
-                Request::Edits(_, reply) => reply.set(Err(Error::Closed)),
+                Request::Edits(_, reply) | Request::Collect(reply) => {
+                    reply.set(Err(Error::Closed));
+                }
                 Request::Close(reply) => reply.set(Ok(())),
             }
         }
@@ -127,6 +136,7 @@ pub(crate) struct ShardParts {
     pub disk: Box<dyn Disk>,
     pub manifest: Manifest,
     pub segments: Segments,
+    pub collector: Collector,
     pub hint: Hint,
     pub durable: u64,
     pub prev_crc: u32,
@@ -157,6 +167,7 @@ pub(crate) struct Shard {
     segments: Segments,
     manifest: Manifest,
     sealer: Sealer,
+    collector: Collector,
     hint: Hint,
     done: Vec<Done>,
     wakers: Vec<Waker>,
@@ -195,6 +206,7 @@ impl Shard {
             segments,
             manifest,
             sealer: Sealer::default(),
+            collector: parts.collector,
             hint,
             done: Vec::with_capacity(64),
             wakers: Vec::with_capacity(64),
@@ -268,8 +280,9 @@ impl Shard {
         let mark = self.unmarked_since.filter(|_| quiet).map(|since| since + self.mark_delay_ns);
         let send = self.collecting_since.map(|since| since + self.commit_delay_ns);
         let (fill, seal) = (self.segments.wake_at(), self.sealer.wake_at());
+        let collect = self.collector.wake_at().filter(|_| self.closing == Closing::No);
         let hint = self.hint.wake_at(self.commit.durable, self.manifest.seq()).filter(|_| quiet);
-        let wakes = [mark, send, fill, seal, hint, self.manifest.wake_at()];
+        let wakes = [mark, send, fill, seal, collect, hint, self.manifest.wake_at()];
         let until = wakes.into_iter().flatten().min();
         let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
         match (until, limit) {
@@ -289,6 +302,9 @@ impl Shard {
         if self.manifest.wants_step() || self.sealer.wants_step(self.commit.durable) {
             return true;
         }
+        if self.segments.wants_step() || self.collector_wants() {
+            return true;
+        }
         if let Some(pending) = &self.commit.pending {
             // It waits for its slots (their last one rings), for the disk or for a segment.
             return pending.staged.filled()
@@ -298,6 +314,12 @@ impl Shard {
         self.commit.in_flight.len() < self.depth
             && self.collecting_since.is_none()
             && self.port.intake.has_work(busy)
+    }
+
+    fn collector_wants(&self) -> bool {
+        let (manifest, segments) = (&self.manifest, &self.segments);
+        self.closing == Closing::No
+            && self.collector.wants_step(manifest, segments, &self.port.view)
     }
 
     fn fits_pending(&self) -> bool {
@@ -324,8 +346,14 @@ impl Shard {
                 TOKEN_FILL => {
                     let ok = done.result.is_ok();
                     let (created, wrote) = (done.file.is_some(), ok && done.buf.is_some());
-                    self.port.meters.filled(created, wrote);
+                    if !self.segments.is_recycling() {
+                        self.port.meters.filled(created, wrote);
+                    }
                     self.segments.complete(&mut *self.disk, &mut self.manifest, done, now);
+                    Ok(())
+                }
+                TOKEN_COLLECT => {
+                    self.collect(now, |collector, yard| collector.complete(yard, done));
                     Ok(())
                 }
                 TOKEN_SEAL => {
@@ -409,15 +437,24 @@ impl Shard {
         loop {
             let Some(request) = self.port.requests.lock().queue.pop_front() else { return };
             match request {
-                Request::Edits(_, reply) if self.halted || self.closing != Closing::No => {
+                Request::Edits(_, reply) | Request::Collect(reply)
+                    if self.halted || self.closing != Closing::No =>
+                {
                     let closed = self.port.intake.halted();
                     reply.set(Err(closed.map_or(Error::Closed, |cause| Error::Halted { cause })));
                 }
                 Request::Edits(edits, reply) => {
                     let mut last = self.manifest.durable_edits;
-                    edits.into_iter().for_each(|edit| last = self.manifest.push(edit));
+                    for edit in edits {
+                        let settings = matches!(edit, Edit::Settings { .. } | Edit::Log(_));
+                        last = self.manifest.push(edit);
+                        if settings {
+                            self.collector.settings_change(last);
+                        }
+                    }
                     self.waiting.push_back((last, reply));
                 }
+                Request::Collect(reply) => self.collector.collect(reply),
                 Request::Close(reply) => {
                     self.port.intake.close();
                     self.close_replies.push(reply);
@@ -526,9 +563,19 @@ impl Shard {
             Some(_) if needed => Pace::Haste,
             Some(_) => Pace::Yield,
         };
+        if self.closing == Closing::No {
+            self.collect(now, Collector::step);
+            if let Some(report) = self.collector.report.take() {
+                *self.port.collected.lock() = Some(report);
+                self.collector.answer();
+            }
+        }
         let (disk, manifest) = (&mut *self.disk, &mut self.manifest);
         let random = || self.storage.random_u64();
         let mut result = Ok(());
+        if self.closing == Closing::No {
+            self.segments.review(manifest, now, false);
+        }
         if self.closing == Closing::No || needed {
             result = self.segments.step(disk, manifest, TOKEN_FILL, now, pace, random).map(|_| ());
         }
@@ -578,6 +625,20 @@ impl Shard {
         self.port.view.notify(&mut self.wakers);
     }
 
+    /// Lets the collector do something.
+    fn collect<T>(&mut self, now: u64, act: impl FnOnce(&mut Collector, &mut Yard<'_>) -> T) -> T {
+        let mut yard = Yard {
+            disk: &mut *self.disk,
+            manifest: &mut self.manifest,
+            segments: &mut self.segments,
+            view: &self.port.view,
+            clock: &*self.clock,
+            now,
+            token: TOKEN_COLLECT,
+        };
+        act(&mut self.collector, &mut yard)
+    }
+
     fn answer(&mut self) {
         self.act();
         while let Some((edits, _)) = self.waiting.front() {
@@ -620,7 +681,11 @@ impl Shard {
         if self.closing >= Closing::Sealing {
             self.segments.abandon(&mut *self.disk);
         }
-        if self.closing == Closing::Sealing && self.sealer.idle() && self.manifest.idle() {
+        if self.closing == Closing::Sealing
+            && self.sealer.idle()
+            && self.drained()
+            && self.manifest.idle()
+        {
             let last_seq = self.commit.durable;
             self.closing = Closing::Recording(self.manifest.push(Edit::Closed { last_seq }));
         }
@@ -632,12 +697,17 @@ impl Shard {
         }
     }
 
+    /// The collector has ended what it had begun.
+    fn drained(&mut self) -> bool {
+        let now = self.clock.mono_ns();
+        self.collect(now, |collector, yard| collector.drain(yard))
+    }
+
     /// A batch waits for a segment that cannot be made, or the manifest for room: on a full disk a
     /// close that waited for it would never end.
     fn is_stuck(&self) -> bool {
-        let no_segment = self.commit.pending.is_some()
-            && !self.fits_pending()
-            && self.segments.wake_at().is_some();
+        let no_segment =
+            self.commit.pending.is_some() && !self.fits_pending() && self.segments.is_starved();
         self.commit.in_flight.is_empty() && (no_segment || self.manifest.wake_at().is_some())
     }
 
@@ -659,6 +729,7 @@ impl Shard {
         self.port.intake.finish();
         self.port.view.end(Ended::Closed);
         self.close_replies.drain(..).for_each(|reply| reply.set(Ok(())));
+        self.collector.fail(&Error::Closed);
         self.port.end_requests();
     }
 
@@ -676,6 +747,7 @@ impl Shard {
         for (_, reply) in self.waiting.drain(..) {
             reply.set(Err(Error::Halted { cause: Arc::clone(&cause) }));
         }
+        self.collector.fail(&Error::Halted { cause });
     }
 
     /// Nothing is staged, in flight or unmarked.
@@ -700,6 +772,7 @@ impl Drop for Shard {
             self.port.intake.finish();
             self.port.view.end(Ended::Closed);
             self.port.end_requests();
+            self.collector.fail(&Error::Closed);
             self.close_replies.drain(..).for_each(|reply| reply.set(Err(Error::Closed)));
             self.waiting.drain(..).for_each(|(_, reply)| reply.set(Err(Error::Closed)));
         }

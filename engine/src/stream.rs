@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::{BatchHeader, BatchView, Run, SegmentHeader, UNIT_MIN};
+use crate::format::{BatchHeader, BatchView, RECYCLED, Run, SegmentHeader, UNIT_MIN};
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode};
 use crate::lsn::SegmentId;
@@ -47,7 +47,7 @@ pub(crate) fn sync_unsealed(plan: &Plan<'_>, unsealed: &[(SegmentId, SegmentFact
 pub(crate) fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
     let file = open_segment(work.plan, &facts, Mode::Read)?;
     let len = work.plan.storage.len(&file).map_err(|e| Error::io("measuring a segment", e))?;
-    check_identity(work, id, &facts, &file)?;
+    let recycled = check_identity(work, id, &facts, &file)?;
     let unit = work.state.facts.unit as usize;
     let mut window = Window::open(work.plan.storage, &file, unit as u64, len)?;
     let mut offset = unit as u64;
@@ -82,7 +82,9 @@ pub(crate) fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFac
             }
             Err(_) => {
                 if bytes[..unit].chunks_exact(8).any(|chunk| chunk != [0; 8]) {
-                    work.dirty.insert(id);
+                    // Of an earlier life of the file, or torn: the nonce keeps both from passing.
+                    let strange = if recycled { &mut work.murky } else { &mut work.dirty };
+                    strange.insert(id);
                 }
                 work.troubled = work.troubled || work.claim >= work.expected;
                 unit
@@ -107,8 +109,14 @@ pub(crate) fn scan_segment(work: &mut Work<'_>, id: SegmentId, facts: SegmentFac
     Ok(())
 }
 
-/// A file under a name of ours that holds another segment was swapped or renamed.
-fn check_identity(work: &Work<'_>, id: SegmentId, facts: &SegmentFacts, file: &File) -> Result<()> {
+/// A file under a name of ours that holds another segment was swapped or renamed. True: the file
+/// was another segment in an earlier life.
+fn check_identity(
+    work: &Work<'_>,
+    id: SegmentId,
+    facts: &SegmentFacts,
+    file: &File,
+) -> Result<bool> {
     let doing = |e| Error::io("reading a segment's header", e);
     let mut buf = AlignedBuf::zeroed(UNIT_MIN).map_err(doing)?;
     let got = work.plan.storage.read_at(file, 0, &mut buf, UNIT_MIN).map_err(doing)?;
@@ -119,7 +127,7 @@ fn check_identity(work: &Work<'_>, id: SegmentId, facts: &SegmentFacts, file: &F
                 && header.segment == id
                 && header.nonce == facts.nonce;
             if same {
-                return Ok(());
+                return Ok(header.compat & RECYCLED != 0);
             }
             let what = format!(
                 "{name} holds segment {} of directory {:x}; the manifest expects segment {id} of \
@@ -132,7 +140,7 @@ fn check_identity(work: &Work<'_>, id: SegmentId, facts: &SegmentFacts, file: &F
         // The manifest is the second copy of the header: its loss alone loses nothing.
         Err(flaw) => {
             tracing::warn!(%name, %flaw, "segment header damaged; the manifest has what it said");
-            Ok(())
+            Ok(false)
         }
     }
 }

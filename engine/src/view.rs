@@ -24,6 +24,7 @@ use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
 use crate::format::{Run, UNIT_MIN};
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::manifest::State;
 use crate::wake::WaitWord;
 
 /// A log gets another posting when this many bytes of its segment have gone by since the last.
@@ -250,6 +251,32 @@ impl View {
         self.trims.fetch_add(1, Ordering::Release);
     }
 
+    /// Takes over what a foreign writer's manifest says: starts that moved, segments that are gone.
+    pub(crate) fn catch_up(&self, manifest: &State) {
+        let mut state = self.state.lock();
+        for (id, facts) in &manifest.logs {
+            if let Some(log) = state.log_mut(*id) {
+                log.raise_start(*id, facts.start);
+            }
+        }
+        state.segments.retain(|id, seen| {
+            manifest.segments.get(id).is_some_and(|facts| facts.nonce == seen.nonce)
+        });
+        drop(state);
+        self.trims.fetch_add(1, Ordering::Release);
+    }
+
+    /// Begins anew with another state: who followed a foreign writer was left too far behind.
+    pub(crate) fn replace(&self, mut fresh: ViewState) {
+        let durable = fresh.durable;
+        let mut state = self.state.lock();
+        fresh.ended = state.ended.take();
+        *state = fresh;
+        self.durable.store(durable, Ordering::Release);
+        drop(state);
+        self.trims.fetch_add(1, Ordering::Release);
+    }
+
     /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is
     /// in.
     pub(crate) fn publish(&self, batch: &Durable<'_>) {
@@ -353,6 +380,12 @@ impl ViewState {
             log.as_ref().is_some_and(|log| log.damages.iter().any(|damage| !damage.lost))
         });
         Some(damaged.map(|(place, _)| (from + place) as u64).collect())
+    }
+
+    /// What the segments that are not sealed hold of a log, oldest first.
+    pub(crate) fn live_entries(&self, log: LogId) -> impl Iterator<Item = &IndexEntry> {
+        let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
+        live.filter_map(move |live| Some(&live.extents.get(&log)?.entry))
     }
 
     /// Adds a durable batch: the runs to their logs, its place to the segment's index.

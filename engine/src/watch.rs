@@ -69,6 +69,7 @@ impl Operation {
             Op::Truncate { file, .. } => at("truncating", file, 0, 0),
             Op::SyncDir => nameless("syncing the directory"),
             Op::Create { .. } => nameless("creating a file"),
+            Op::Open { .. } => nameless("opening a file"),
             Op::Remove { .. } => nameless("removing a file"),
         }
     }

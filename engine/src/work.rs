@@ -84,6 +84,9 @@ pub(crate) struct Work<'a> {
     /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten,
     /// stale.
     pub dirty: HashSet<SegmentId>,
+    /// Recycled segments in which something stands that does not decode: bytes of an earlier life,
+    /// most likely, and no batch of this one.
+    pub murky: HashSet<SegmentId>,
     /// CRC of the last header accepted, per segment.
     pub last_crcs: BTreeMap<SegmentId, u32>,
     pub damages: Vec<DamageFacts>,
@@ -143,6 +146,7 @@ impl<'a> Work<'a> {
             troubled: false,
             touched: Vec::new(),
             dirty: HashSet::new(),
+            murky: HashSet::new(),
             last_crcs: BTreeMap::new(),
             damages: Vec::new(),
             owed: Vec::new(),

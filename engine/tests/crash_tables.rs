@@ -278,6 +278,152 @@ fn open_after_a_cut() {
 
 /// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first. It
 /// tells of a cut that came before it.
+/// A segment's worth of records, all truncated once they are acked; then time for what follows.
+fn turn_over(life: &mut Life, writer: &sapwood::Writer) {
+    life.append(writer, "a", 64);
+    life.truncate("a", life.model["a"].acked);
+    life.idle(40);
+}
+
+/// Segments that nobody needs retire, and their files become the next spares.
+#[test]
+fn retire_and_recycle() {
+    let (mut life, writer) = settled(14);
+    life.tap.record(false);
+    (0..3).for_each(|_| turn_over(&mut life, &writer));
+    life.tap.record(true);
+    (0..2).for_each(|_| turn_over(&mut life, &writer));
+    life.demand(&[
+        "gc open",
+        "gc read",
+        "manifest write under way",
+        "manifest write",
+        "fill open",
+        "fill write under way",
+        "fill write",
+        "seal open",
+        "seal write",
+        "seal truncate",
+    ]);
+    assert!(life.engine.metrics()[0].rolls >= 4);
+}
+
+/// Segments that nobody needs retire, and their files go.
+#[test]
+fn retire_and_remove() {
+    let (mut life, writer) = settled(15);
+    life.tap.record(false);
+    life.append(&writer, "a", 200);
+    life.idle(60);
+    life.tap.record(true);
+    life.truncate("a", 199);
+    life.step(|life| life.engine.gc().unwrap());
+    life.demand(&["gc open", "gc read", "gc remove under way", "gc remove", "gc sync-dir"]);
+    let names = life.tap.disk().list().unwrap();
+    let segments = names.iter().filter(|name| name.starts_with("segment")).count();
+    assert!(segments <= 3, "the end, the active one and a spare: {names:?}");
+}
+
+/// Under a load that is truncated as it comes, nothing is created and nothing is filled.
+#[test]
+fn in_the_steady_state_nothing_is_made() {
+    let (mut life, writer) = settled(16);
+    life.tap.record(false);
+    (0..10).for_each(|_| turn_over(&mut life, &writer));
+    let before = life.engine.metrics()[0].clone();
+    life.tap.record(true);
+    for _ in 0..10 {
+        turn_over_unjudged(&mut life, &writer);
+    }
+    let after = life.engine.metrics()[0].clone();
+    assert!(after.rolls >= before.rolls + 9, "{} rolls", after.rolls - before.rolls);
+    assert_eq!((after.creates, after.fill_writes), (before.creates, before.fill_writes));
+    assert!(!life.tap.saw("fill create") && !life.tap.saw("seal create"));
+    assert!(life.tap.saw("fill open") && life.tap.saw("seal open"));
+    let used = life.tap.disk().used();
+    assert!(used < 16 << 20, "{used} bytes on the disk");
+}
+
+/// Retention moves starts by size and by age, in the background, and the space comes back.
+#[test]
+fn retention_moves_the_start_and_frees_space() {
+    use sapwood::LogSettings;
+    let (mut life, writer) = settled(17);
+    life.tap.record(false);
+    let log = life.engine.log("a").unwrap();
+    let keep = 1_500_000;
+    log.set(LogSettings { retention_bytes: Some(keep), ..LogSettings::default() }).unwrap();
+    for n in 5..405 {
+        writer.submit(cuts::judge::payload("a", n)).unwrap().wait().unwrap();
+    }
+    let report = life.engine.gc().unwrap();
+    let start = log.start().unwrap().0;
+    let kept: u64 = (start..405).map(|n| cuts::judge::payload("a", n).len() as u64).sum();
+    assert!((keep * 9 / 10..=keep).contains(&kept), "{kept} bytes from {start} on");
+    let files = life.tap.disk().list().unwrap();
+    let segments = files.iter().filter(|name| name.starts_with("segment")).count();
+    assert!(segments <= 5, "{segments} segments, {report:?}");
+
+    log.set(LogSettings { retention_secs: Some(10), ..LogSettings::default() }).unwrap();
+    (0..50).for_each(|_| life.turn());
+    assert_eq!(log.start().unwrap().0, start, "all are young enough");
+    life.tap.clock().sleep(std::time::Duration::from_secs(20));
+    (0..50).for_each(|_| life.turn());
+    assert_eq!(log.start().unwrap().0, 405, "all are too old");
+    let ticket = writer.submit(cuts::judge::payload("a", 405)).unwrap();
+    assert_eq!(ticket.wait().unwrap().position.lsn.0, 405);
+}
+
+/// A quota is a full disk: appends are refused, and go on once something was truncated.
+#[test]
+fn a_quota_refuses_and_collection_relieves() {
+    let config = Config { quota_bytes: 4 << 20, ..config() };
+    let mut life = Life::open(&disk(18), config, Model::new(), false);
+    let writer = life.writer("a");
+    let mut appended = 0;
+    let error = loop {
+        match writer.submit(cuts::judge::payload("a", appended)) {
+            Ok(ticket) => drop((appended += 1, ticket)),
+            Err(rejected) if matches!(rejected.error, Error::NoSpace(_)) => break rejected.error,
+            Err(_) => {}
+        }
+        life.turn();
+        assert!(appended < 1000, "never refused");
+    };
+    assert!(error.to_string().contains("quota"), "{error}");
+    let used = |life: &Life| {
+        let world = life.tap.disk();
+        let names = world.list().unwrap();
+        let ours = names.iter().filter(|n| n.starts_with("segment") || n.starts_with("index"));
+        ours.map(|name| world.image(name).unwrap().len() as u64).sum::<u64>()
+    };
+    assert!(used(&life) <= (4 << 20) + (256 << 10), "{} bytes", used(&life));
+    let log = life.engine.log("a").unwrap();
+    log.truncate(log.durable().unwrap()).unwrap();
+    for _ in 0..1000 {
+        life.turn();
+        if let Ok(ticket) = writer.submit(b"again") {
+            ticket.wait().unwrap();
+            return;
+        }
+    }
+    panic!("truncated, and still refused");
+}
+
+/// As `turn_over`, without opening every picture.
+fn turn_over_unjudged(life: &mut Life, writer: &sapwood::Writer) {
+    let from = life.model["a"].acked;
+    for n in from..from + 64 {
+        writer.submit(cuts::judge::payload("a", n)).unwrap().wait().unwrap();
+    }
+    let known = life.model.get_mut("a").unwrap();
+    (known.acked, known.staged, known.start_asked) = (from + 64, from + 64, from + 64);
+    life.engine.log("a").unwrap().truncate(sapwood::Lsn(from + 64)).unwrap();
+    (0..40).for_each(|_| life.turn());
+    life.tap.cuts();
+}
+
+/// Enough logs that a slot overflows: a snapshot goes to the other one, which is grown first.
 #[test]
 fn manifest_snapshot() {
     let mut life = Life::open(&disk(7), config(), Model::new(), false);

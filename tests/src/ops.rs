@@ -89,6 +89,8 @@ pub enum Op {
         /// At most so many records.
         limit: u64,
     },
+    /// Collect what no log needs.
+    Gc,
     /// Create logs.
     Create {
         /// How many.
@@ -158,6 +160,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         105..108 => Op::AppendRelaxed { log },
         108..110 => Op::Flush { log },
         110..115 => Op::ReadOn { log, limit: 1 + rng.below(100) },
+        98 if rng.below(4) == 0 => Op::Gc,
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

@@ -368,6 +368,10 @@ impl World {
             Op::Collect => self.collect(session),
             Op::Read { log, from, limit } => self.read(session, log, from, limit),
             Op::Truncate { log, share } => self.truncate(session, log, share),
+            Op::Gc => match session.engine.gc() {
+                Ok(_) => Ok(()),
+                Err(error) => self.excuse(session, &error),
+            },
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),

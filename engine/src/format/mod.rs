@@ -41,7 +41,7 @@ pub use record::{
     write_record,
 };
 pub use runs::{RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, encode_runs, run_table_bytes};
-pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
+pub use segment::{RECYCLED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 
 /// The smallest unit of a directory: batches start and end on a multiple of it.
 pub const UNIT_MIN: usize = 4096;

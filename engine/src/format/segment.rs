@@ -15,13 +15,16 @@ pub const SEGMENT_MAGIC: [u8; 4] = *b"SWS1";
 /// Bytes of a segment header, the CRC at its end included.
 pub const SEGMENT_HEADER_BYTES: usize = 4096;
 
+/// Compat bit: the file was another segment before; bytes of that life stand behind the batches.
+pub const RECYCLED: u32 = 1;
+
 const NONCE_AT: usize = 64;
 const CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
 
 /// A segment header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SegmentHeader {
-    /// Features that an older reader may ignore.
+    /// Features that an older reader may ignore: [`RECYCLED`].
     pub compat: u32,
     /// Features that an older program may read past but must not write.
     pub ro_compat: u32,

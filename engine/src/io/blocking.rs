@@ -82,6 +82,12 @@ impl BlockingDisk {
                 done.file = Some(file);
                 0
             }),
+            Op::Open { name, mode } => {
+                self.dir.open(&name, mode, self.dir.direct()).map(|(file, _)| {
+                    done.file = Some(file);
+                    0
+                })
+            }
             Op::Truncate { file, bytes } => {
                 file.os().and_then(|file| file.set_len(bytes)).map(|()| 0)
             }

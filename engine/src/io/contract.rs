@@ -255,7 +255,7 @@ pub fn staged_batches_are_written(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Create, truncate and remove by the completion half.
+/// Create, open, truncate and remove by the completion half.
 pub fn files_come_and_go_by_the_ring(storage: &Arc<dyn Storage>) {
     let mut disk = disk(storage, 4);
     let before = storage.list().unwrap();
@@ -267,9 +267,19 @@ pub fn files_come_and_go_by_the_ring(storage: &Arc<dyn Storage>) {
     run(&mut *disk, write(&file, 0, filled(2 * BLOCK, 1))).result.unwrap();
     run(&mut *disk, Op::Truncate { file: file.clone(), bytes: 4096 }).result.unwrap();
     assert_eq!(storage.open("seg-1", Mode::Write).unwrap().1, 4096);
+    drop(file);
+    let open = |mode| Op::Open { name: "seg-1".into(), mode };
+    let file = run(&mut *disk, open(Mode::Write)).file.unwrap();
+    run(&mut *disk, write(&file, 4096, filled(BLOCK, 2))).result.unwrap();
+    let file = run(&mut *disk, open(Mode::Read)).file.unwrap();
+    let read = run(&mut *disk, Op::Read { file, offset: 4096, buf: filled(BLOCK, 0) });
+    assert!(read.buf.unwrap().as_slice().iter().all(|b| *b == 2));
     run(&mut *disk, Op::Remove { name: "seg-1".into() }).result.unwrap();
     assert_eq!(storage.list().unwrap(), before);
     let gone = run(&mut *disk, Op::Remove { name: "seg-1".into() });
+    assert_eq!(kind(gone.result), io::ErrorKind::NotFound);
+    let gone = run(&mut *disk, open(Mode::Read));
+    assert!(gone.file.is_none());
     assert_eq!(kind(gone.result), io::ErrorKind::NotFound);
 }
 
@@ -314,6 +324,8 @@ pub fn names_are_not_paths(storage: &Arc<dyn Storage>) {
         let done = run(&mut *disk, Op::Create { name: name.into() });
         assert_eq!(kind(done.result), invalid, "{name:?}");
         let done = run(&mut *disk, Op::Remove { name: name.into() });
+        assert_eq!(kind(done.result), invalid, "{name:?}");
+        let done = run(&mut *disk, Op::Open { name: name.into(), mode: Mode::Read });
         assert_eq!(kind(done.result), invalid, "{name:?}");
     }
 }

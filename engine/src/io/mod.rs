@@ -211,6 +211,13 @@ pub enum Op {
         /// Its name; a plain name, no path.
         name: String,
     },
+    /// Open a file that exists.
+    Open {
+        /// Its name; a plain name, no path.
+        name: String,
+        /// For what.
+        mode: Mode,
+    },
     /// Set a file's length.
     Truncate {
         /// Which file.
@@ -234,7 +241,7 @@ pub struct Done {
     pub result: io::Result<usize>,
     /// The buffer, if there was one, also after a failure.
     pub buf: Option<IoBuf>,
-    /// The new file, after `Create`.
+    /// The file, after `Create` and `Open`.
     pub file: Option<File>,
 }
 

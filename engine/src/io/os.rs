@@ -116,6 +116,15 @@ impl Directory {
             | self.direct_flag()
     }
 
+    /// The flags with which a file that is there is opened.
+    pub(super) fn mode_flags(&self, mode: Mode) -> OFlags {
+        let access = match mode {
+            Mode::Read => OFlags::RDONLY,
+            Mode::Write => OFlags::RDWR,
+        };
+        access | OFlags::NOFOLLOW | OFlags::CLOEXEC | self.direct_flag()
+    }
+
     fn writable(&self) -> io::Result<()> {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
@@ -137,7 +146,8 @@ impl Directory {
         Ok(fs::File::from(fd))
     }
 
-    fn open(&self, name: &str, mode: Mode, direct: bool) -> io::Result<(File, u64)> {
+    /// Opens a file that is there.
+    pub(super) fn open(&self, name: &str, mode: Mode, direct: bool) -> io::Result<(File, u64)> {
         let flags = match mode {
             Mode::Read => OFlags::RDONLY,
             Mode::Write => {

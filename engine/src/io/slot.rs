@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::io;
 
 use super::buf::IoBuf;
-use super::{File, RESUBMITS_MAX, plain};
+use super::{File, Mode, RESUBMITS_MAX, plain};
 
 /// What a slot does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub(super) enum Kind {
     Sync,
     SyncDir,
     Create,
+    Open { mode: Mode },
     Truncate { bytes: u64 },
     Remove,
 }
@@ -123,7 +124,7 @@ impl Slot {
         verdict
     }
 
-    /// The descriptor that a finished `Create` made.
+    /// The descriptor that a finished `Create` or `Open` made.
     pub(super) fn descriptor(&self) -> i32 {
         self.main
     }

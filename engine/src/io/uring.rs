@@ -291,6 +291,10 @@ impl UringDisk {
                 slot.begin(token, Kind::Create);
                 slot.name = Some(c_name(&name)?);
             }
+            Op::Open { name, mode } => {
+                slot.begin(token, Kind::Open { mode });
+                slot.name = Some(c_name(&name)?);
+            }
             Op::Truncate { file, bytes } => {
                 slot.begin(token, Kind::Truncate { bytes });
                 slot.file = Some(file);
@@ -380,6 +384,9 @@ impl UringDisk {
                 .flags(self.dir.create_flags().bits().cast_signed())
                 .mode(super::os::FILE_MODE)
                 .build(),
+            Kind::Open { mode } => opcode::OpenAt::new(dir, name)
+                .flags(self.dir.mode_flags(mode).bits().cast_signed())
+                .build(),
             Kind::Truncate { bytes } => {
                 on_target!(target, |fd| opcode::Ftruncate::new(fd, bytes).build())
             }
@@ -392,7 +399,7 @@ impl UringDisk {
     fn finish(&mut self, index: u32, result: io::Result<usize>) -> Done {
         let slot = &mut self.slots[index as usize];
         let file = match (&result, slot.kind) {
-            (Ok(_), Kind::Create) => {
+            (Ok(_), Kind::Create | Kind::Open { .. }) => {
                 // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(slot.descriptor()) };
                 let name = slot.name.as_deref().map(CStr::to_string_lossy).unwrap_or_default();

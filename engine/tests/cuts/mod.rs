@@ -81,6 +81,11 @@ impl Tap {
         }
     }
 
+    /// Whether a step was seen.
+    pub(crate) fn saw(&self, step: &str) -> bool {
+        self.album.lock().unwrap().steps.contains(step)
+    }
+
     fn shoot(&self, step: &str) {
         let mut album = self.album.lock().unwrap();
         if !album.on {
@@ -195,13 +200,14 @@ struct TapDisk {
 /// Whose operation it is, by its token's high byte, and what it does.
 fn label(token: u64, op: &Op) -> String {
     let whose =
-        ["", "batch", "manifest", "fill", "seal", "", "", "hint"].get((token >> 56) as usize);
+        ["", "batch", "manifest", "fill", "seal", "gc", "", "hint"].get((token >> 56) as usize);
     let what = match op {
         Op::Write { .. } => "write",
         Op::Read { .. } => "read",
         Op::Sync { .. } => "sync",
         Op::SyncDir => "sync-dir",
         Op::Create { .. } => "create",
+        Op::Open { .. } => "open",
         Op::Truncate { .. } => "truncate",
         Op::Remove { .. } => "remove",
     };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::state::{DirChange, State};
 use super::{Shared, SimClock};
 use crate::io::buf::IoBuf;
-use crate::io::{Bell, Clock, Disk, DiskSpec, Done, File, Op, RESUBMITS_MAX, Wait};
+use crate::io::{Bell, Clock, Disk, DiskSpec, Done, File, Mode, Op, RESUBMITS_MAX, Wait};
 use crate::io::{check_name, invalid, plain};
 
 /// What a `reap` costs, so that a driver that never waits still sees time pass.
@@ -72,6 +72,10 @@ enum Job {
         inode: u64,
         name: String,
         seq: u64,
+    },
+    Open {
+        name: String,
+        mode: Mode,
     },
     Remove {
         seq: u64,
@@ -166,6 +170,10 @@ impl Flight {
                 file = Some(File::from_sim(inode, &name, true, None));
                 0
             }),
+            Job::Open { name, mode } => state.lookup(&name).map(|inode| {
+                file = Some(File::from_sim(inode, &name, mode == Mode::Write, None));
+                0
+            }),
             Job::Remove { seq } => state.finish_dir(seq).map(|()| 0),
             Job::Truncate { inode, seq } => state.finish_truncate(inode, seq).map(|()| 0),
         };
@@ -198,6 +206,7 @@ fn begin(state: &mut State, op: Op) -> (Job, Option<IoBuf>) {
             let change = DirChange::Create { name: name.clone(), inode };
             Job::Create { inode, name, seq: state.begin_dir(change) }
         }),
+        Op::Open { name, mode } => check_name(&name).map(|()| Job::Open { name, mode }),
         Op::Remove { name } => check_name(&name)
             .map(|()| Job::Remove { seq: state.begin_dir(DirChange::Remove { name }) }),
         Op::Truncate { file, bytes } => file.sim_writable().and_then(|inode| {
