@@ -387,12 +387,14 @@ impl Intake {
             };
             match room {
                 Ok(slot) => return Ok(slot),
-                Err(NoRoom::BatchFull) => {
+                Err(NoRoom::RingFull) => return Err(Error::Busy),
+                // Beside the run table that the open batch has by now; alone it may well fit.
+                Err(NoRoom::BatchFull | NoRoom::TooLarge) if guard.open_bytes() != 0 => {
                     if !close_open(guard) {
                         return Err(Error::Busy);
                     }
                 }
-                Err(NoRoom::RingFull) => return Err(Error::Busy),
+                Err(NoRoom::BatchFull) => return Err(Error::Busy),
                 Err(NoRoom::TooLarge) => {
                     let max = self.ring.batch_max();
                     return Err(Error::Invalid(format!(

@@ -159,6 +159,8 @@ pub(crate) struct Sealer {
     busy: bool,
     retry_at: u64,
     failed: bool,
+    /// Something was left to recovery, and so is all that is newer: what is sealed has no hole.
+    abandoned: bool,
     /// Segments sealed so far.
     pub sealed: u64,
 }
@@ -166,7 +168,9 @@ pub(crate) struct Sealer {
 impl Sealer {
     /// Takes a segment that gets no more batches. `trim`: give the unused rest of its file back.
     pub(crate) fn push(&mut self, active: Active, last_seq: u64, last_crc: u32, trim: bool) {
-        self.queue.push_back(Job { active, last_seq, last_crc, trim });
+        if !self.abandoned {
+            self.queue.push_back(Job { active, last_seq, last_crc, trim });
+        }
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -188,6 +192,7 @@ impl Sealer {
         self.queue.clear();
         self.work = None;
         self.failed = false;
+        self.abandoned = true;
     }
 
     /// Whether `step` would start something.
@@ -335,5 +340,36 @@ impl Sealer {
         };
         self.work = Some((job, step));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Storage;
+    use crate::io::sim::{Faults, SimStorage};
+
+    /// A seal failed while the engine closed and was left to recovery; the last segment was sealed
+    /// all the same, its end recorded and believed, and the segment before it never scanned: its
+    /// records were gone (found by `sim_failing_disk`).
+    #[test]
+    fn nothing_is_sealed_behind_what_was_left_to_recovery() {
+        let storage = SimStorage::new(1, Faults::default());
+        let file = storage.create("segment-000-0000000001").unwrap();
+        let active = |id| Active {
+            id: SegmentId(id),
+            file: file.clone(),
+            number: id,
+            nonce: 1,
+            bytes: 1 << 20,
+            offset: 4096,
+            recycled: false,
+        };
+        let mut sealer = Sealer::default();
+        sealer.push(active(1), 5, 0, false);
+        assert!(!sealer.idle());
+        sealer.abandon();
+        sealer.push(active(2), 9, 0, true);
+        assert!(sealer.idle(), "left to recovery too");
     }
 }

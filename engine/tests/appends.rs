@@ -542,3 +542,28 @@ fn cuts_and_new_writers_race() {
     assert_eq!(positions(&engine.log("a").unwrap(), From::Start), found);
     engine.close().unwrap();
 }
+
+/// A record that fits an empty batch was refused as too large for any, when the open batch had many
+/// runs: their table would have stood beside it.
+#[test]
+fn a_large_record_goes_behind_a_batch_of_many_runs() {
+    let dir = folder();
+    let config = Config {
+        batch_bytes_max: 64 << 10,
+        record_bytes_max: 57_344,
+        stage_bytes: 2 << 20,
+        ..config(dir.path())
+    };
+    let (engine, drivers) = Engine::open_driven(config).unwrap();
+    let driver = drivers.into_iter().next().unwrap().bind().unwrap();
+    let writers: Vec<_> =
+        (0..300).map(|n| engine.log(&format!("{n}")).unwrap().writer().unwrap()).collect();
+    let tickets: Vec<_> = writers.iter().map(|writer| writer.submit(b"x").unwrap()).collect();
+    let large = writers[0].submit(vec![7; 57_344]).unwrap();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    large.wait().unwrap();
+    engine.close().unwrap();
+    drop(driver);
+}
