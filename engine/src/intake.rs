@@ -43,6 +43,11 @@ pub(crate) use group::Member;
 /// Runs that one batch may hold: bounds the run table to 128 KiB.
 pub(crate) const RUNS_MAX: usize = 4096;
 
+/// An open batch of so many bytes takes no more records: a larger write is hardly faster, and it
+/// would have to wait for everybody who still copies into it. (Four threads with batches of 1 MiB
+/// all shared one write, so that the device rested while they copied: 0.5 of its bandwidth.)
+const BATCH_ENOUGH_BYTES: usize = 1 << 20;
+
 /// Words on which waiters sleep; the batches that can be waited for at once without sharing one.
 const WORDS: usize = 64;
 
@@ -378,6 +383,9 @@ impl Intake {
         bytes: usize,
         fresh: impl Fn(&Staging, u64) -> usize,
     ) -> Result<Slot<'a>> {
+        if guard.open_bytes() >= BATCH_ENOUGH_BYTES {
+            close_open(guard);
+        }
         loop {
             let runs = guard.runs.len() + fresh(guard, guard.seq());
             let room = if runs > RUNS_MAX {
@@ -542,6 +550,12 @@ impl Intake {
         drop(guard);
         closed.taken_ns = self.clock.mono_ns();
         Some(closed)
+    }
+
+    /// Records staged and not yet taken.
+    pub(crate) fn staged_records(&self) -> u32 {
+        let guard = self.ring.lock();
+        guard.closed.iter().fold(guard.records, |sum, closed| sum.saturating_add(closed.records))
     }
 
     /// Closes an empty batch, to be written as a mark; `None` when something is staged.

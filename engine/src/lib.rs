@@ -49,6 +49,7 @@ mod ephemeral;
 mod error;
 mod follow;
 pub mod format;
+mod gather;
 mod gc;
 mod health;
 mod hint;

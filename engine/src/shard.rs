@@ -22,6 +22,7 @@ use crate::collect::{Collector, Yard};
 use crate::commit::{Commit, InFlight, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
+use crate::gather::Gather;
 use crate::gc::GcReport;
 use crate::hint::Hint;
 use crate::intake::Intake;
@@ -178,6 +179,7 @@ pub(crate) struct Shard {
     depth: usize,
     mark_delay_ns: u64,
     commit_delay_ns: u64,
+    gather: Gather,
     /// Something was staged and not sent since; only with a commit delay.
     collecting_since: Option<u64>,
     /// When the last batch became durable: a mark follows if nothing else does. `None`: marked.
@@ -215,6 +217,7 @@ impl Shard {
             depth: parts.depth,
             mark_delay_ns: parts.mark_delay.as_nanos() as u64,
             commit_delay_ns: parts.commit_delay.as_nanos() as u64,
+            gather: Gather::default(),
             collecting_since: None,
             unmarked_since: None,
             closing: Closing::No,
@@ -381,24 +384,25 @@ impl Shard {
             return;
         }
         let before = self.commit.durable;
-        let mut marked = false;
+        let mut records = 0u32;
         while let Some(batch) = self.commit.advance() {
-            marked = batch.records == 0;
-            if !marked {
-                self.landed_ns.push(batch.landed_ns);
-            }
+            records = records.saturating_add(batch.records);
+            self.landed_ns.extend((batch.records != 0).then_some(batch.landed_ns));
             self.publish(batch);
         }
         let durable = self.commit.durable;
         if durable == before {
             return;
         }
-        self.unmarked_since = (!marked).then_some(now);
+        self.unmarked_since = (records != 0).then_some(now); // only a mark has none
         self.port.intake.ack(before, durable, &mut self.wakers);
         self.port.view.notify(&mut self.wakers);
         let woken = self.clock.mono_ns();
         for landed in self.landed_ns.drain(..) {
             self.port.meters.ack_ns.record(woken.saturating_sub(landed));
+        }
+        if self.commit.in_flight.is_empty() {
+            self.gather.acked(&*self.clock, &self.port.intake, records);
         }
     }
 

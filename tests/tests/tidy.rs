@@ -48,7 +48,7 @@ const LAYERS: &[&[&str]] = &[
     &["gc", "pool", "quota", "retain", "view", "walk"],
     &["intake"],
     &["segment"],
-    &["commit", "reclaim", "seal"],
+    &["commit", "gather", "reclaim", "seal"],
     &["collect"],
     &["shard"],
     &["driver", "work"],

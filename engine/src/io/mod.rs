@@ -527,6 +527,8 @@ pub trait Clock: Send + Sync {
     fn mono_ns(&self) -> u64;
     /// Sleeps.
     fn sleep(&self, time: Duration);
+    /// Lets threads that are ready run first; where time is simulated there are none.
+    fn yield_now(&self) {}
 }
 
 /// Refuses names that are not plain names of the directory.

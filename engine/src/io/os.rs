@@ -428,4 +428,8 @@ impl Clock for OsClock {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
+
+    fn yield_now(&self) {
+        std::thread::yield_now();
+    }
 }
