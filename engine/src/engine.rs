@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use crate::atomic::{self, AppendAtomic, AtomicTicket};
 use crate::catalog::{Entry, check_name};
+use crate::components::Components;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::error::{Error, Rejected, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
 use crate::gc::GcReport;
 use crate::health::{self, Health};
-use crate::inner::{Inner, LogInfo, Shards, change, wait};
+use crate::inner::{Creation, Inner, LogInfo, Shards, change, wait};
 use crate::intake::LogStage;
 use crate::io::Probe;
 #[cfg(any(test, feature = "sim"))]
@@ -70,7 +71,7 @@ impl Engine {
         if config.driven {
             return Err(Error::Invalid("driven shards are opened with Engine::open_driven".into()));
         }
-        Ok(Self::over(open::open(config)?).0)
+        Ok(Self::over(open::open(config, Components::default())?).0)
     }
 
     /// As [`open`](Self::open), with one driver per shard instead of threads: send each to the
@@ -80,7 +81,16 @@ impl Engine {
     /// As [`open`](Self::open).
     pub fn open_driven(mut config: Config) -> Result<(Self, Vec<Driver>)> {
         config.driven = true;
-        Ok(Self::over(open::open(config)?))
+        Self::open_with(config, Components::default())
+    }
+
+    /// As [`open`](Self::open), with parts that others implement. Gives one driver per shard when
+    /// the shards are to be driven, else none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and those of the owner.
+    pub fn open_with(config: Config, components: Components) -> Result<(Self, Vec<Driver>)> {
+        Ok(Self::over(open::open(config, components)?))
     }
 
     /// As [`open_driven`](Self::open_driven), over any storage: how the simulator opens an engine.
@@ -90,7 +100,7 @@ impl Engine {
     #[cfg(any(test, feature = "sim"))]
     pub fn open_on(storage: Arc<dyn Storage>, mut config: Config) -> Result<(Self, Vec<Driver>)> {
         config.driven = !config.read_only;
-        Ok(Self::over(open::open_on(storage, config)?))
+        Self::open_with(config, Components { storage: Some(storage), ..Components::default() })
     }
 
     fn over((dir, opened, drivers): open::Outcome) -> (Self, Vec<Driver>) {
@@ -134,7 +144,8 @@ impl Engine {
     /// Creates many logs at once: durable together in a few writes. Those that exist are opened.
     ///
     /// # Errors
-    /// As [`log`](Self::log); after an error some may have been created.
+    /// As [`log`](Self::log); after an error some may have been created. After `Undriven` they are
+    /// under way: the next creation of the same name waits for that one.
     pub fn create_many(&self, wanted: &[(&str, &LogOptions)]) -> Result<Vec<Log>> {
         for (name, options) in wanted {
             check_name("log", name)?;
@@ -145,7 +156,9 @@ impl Engine {
         let Shards::Ports(ports) = &self.inner.shards else {
             return Err(Error::Invalid("the engine is open for reading only".into()));
         };
-        let one_at_a_time = self.inner.creating.lock();
+        let mut under_way = self.inner.creating.lock();
+        let is_wanted = |name: &str| wanted.iter().any(|(wanted, _)| *wanted == name);
+        self.settle(ports, &mut under_way, is_wanted)?;
         let created_us = self.inner.storage.clock().wall_us();
         let mut fresh: BTreeMap<ShardId, Vec<LogFacts>> = BTreeMap::new();
         let mut given: BTreeMap<&str, ()> = BTreeMap::new();
@@ -169,17 +182,49 @@ impl Engine {
             let port = &ports[usize::from(shard.0)];
             for part in facts.chunks(EDITS_PER_REQUEST) {
                 let edits = part.iter().cloned().map(Edit::Log).collect();
-                change(port, edits)?;
-                self.admit(port, part);
+                let reply = Reply::new();
+                port.request(Request::Edits(edits, Arc::clone(&reply)))?;
+                under_way.push(Creation { shard, reply, facts: part.to_vec() });
+                self.settle(ports, &mut under_way, is_wanted)?;
             }
         }
-        drop(one_at_a_time);
+        drop(under_way);
         let catalog = self.inner.catalog.read();
         let logs = wanted.iter().map(|(name, _)| {
             let entry = catalog.find(name).ok_or_else(|| Error::NoSuchLog((*name).to_owned()))?;
             Ok(self.handle(entry))
         });
         logs.collect()
+    }
+
+    /// Lets in what has become durable of the creations under way; waits for those whose names are
+    /// wanted, and for no others.
+    fn settle(
+        &self,
+        ports: &[Arc<Port>],
+        under_way: &mut Vec<Creation>,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut at = 0;
+        while let Some(creation) = under_way.get(at) {
+            let port = &ports[usize::from(creation.shard.0)];
+            let needed = creation.facts.iter().any(|facts| is_wanted(&facts.name));
+            let answer = if needed { wait(port, &creation.reply) } else { Err(Error::Undriven) };
+            match creation.reply.get().unwrap_or(answer) {
+                Err(Error::Undriven) if needed => return Err(Error::Undriven),
+                Err(Error::Undriven) => at += 1,
+                answer => {
+                    let creation = under_way.remove(at);
+                    if answer.is_ok() {
+                        self.admit(port, &creation.facts);
+                    }
+                    if needed {
+                        answer?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets durable creations in: to the shard's tables first, to the catalog last.
@@ -365,9 +410,9 @@ impl Engine {
         for thread in self.inner.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        let lock = self.inner.lock.lock().take();
-        if let (Some(lock), Ok(())) = (lock, &result) {
-            lock.unlock().map_err(|e| Error::io("unlocking the directory", e))?;
+        let grant = self.inner.grant.lock().take();
+        if let (Some(grant), Ok(())) = (grant, &result) {
+            grant.release()?;
         }
         result
     }

@@ -37,7 +37,7 @@ use crate::manifest::{self, Loaded, SegmentFacts, State};
 use crate::names;
 use crate::recover;
 use crate::view::{Durable, LogView, SegmentView, View};
-use crate::work::Plan;
+use crate::work::{Plan, Powers};
 
 /// How often a follower looks while something comes, and when nothing does.
 const POLL_MIN: Duration = Duration::from_millis(1);
@@ -111,8 +111,8 @@ pub(crate) fn open(
         .spawn("sapwood-follow".into(), Box::new(run), None)
         .map_err(|e| Error::io("starting the following thread", e))?;
     let shards = Shards::Views(views, Some(StopOnDrop(stop)));
-    let (threads, lock, reports) = (Vec::new(), None, Vec::new());
-    let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
+    let (threads, grant, reports) = (Vec::new(), None, Vec::new());
+    let opened = Opened { storage, facts, catalog, shards, threads, grant, reports };
     Ok(opened)
 }
 
@@ -127,7 +127,8 @@ impl Stream {
         let manifest_seq = loaded.cursor.seq;
         let progress = AtomicU64::new(0);
         let mode = Recovery::TolerateTail;
-        let plan = Plan { storage, shard, mode, write: false, progress: &progress };
+        let (write, powers) = (false, &Powers::default());
+        let plan = Plan { storage, shard, mode, write, powers, progress: &progress };
         let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
         let facts = state.facts;
         let view = Arc::new(View::new(shard, view));
@@ -304,7 +305,8 @@ impl Stream {
         let (claim, seq) = (loaded.durable, loaded.cursor.seq);
         let progress = AtomicU64::new(0);
         let (shard, mode) = (self.view.shard, Recovery::TolerateTail);
-        let plan = Plan { storage: &self.storage, shard, mode, write: false, progress: &progress };
+        let (storage, write, powers) = (&self.storage, false, &Powers::default());
+        let plan = Plan { storage, shard, mode, write, powers, progress: &progress };
         let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
         self.view.replace(view);
         (self.state, self.expected, self.prev_crc) = (state, expected, prev_crc);

@@ -1,4 +1,4 @@
-//! What the handles of one engine share: its shards, its catalog, its lock.
+//! What the handles of one engine share: its shards, its catalog, its ownership of the directory.
 //!
 //! Invariants: it lives as long as any handle on the engine or one of its logs; when it goes,
 //! shards are asked to close and drain by themselves.
@@ -17,10 +17,11 @@ use crate::catalog::{Catalog, Entry};
 use crate::catchup::Source;
 use crate::driver;
 use crate::error::{Error, Result};
-use crate::format::manifest::{DirectoryFacts, Edit, LogSettings};
+use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
 use crate::index::Indexes;
-use crate::io::{LockGuard, Storage};
+use crate::io::Storage;
 use crate::lsn::{Epoch, LogId, Lsn, ShardId};
+use crate::owner::Grant;
 use crate::reads::Reads;
 use crate::reply::Reply;
 use crate::shard::{Port, Request};
@@ -33,14 +34,23 @@ pub(crate) struct Inner {
     pub storage: Arc<dyn Storage>,
     pub facts: DirectoryFacts,
     pub catalog: Arc<RwLock<Catalog>>,
-    /// One creation at a time, so that a name is given once.
-    pub creating: Mutex<()>,
+    /// Creations that are not known to be durable yet. One at a time goes on, so that a name is
+    /// given once. What a caller stopped waiting for (`Undriven`) stays here: it was handed over,
+    /// its name is taken. Bounded by the requests that a shard takes.
+    pub creating: Mutex<Vec<Creation>>,
     pub shards: Shards,
     pub indexes: Arc<Indexes>,
     pub reads: Arc<Reads>,
     pub threads: Mutex<Vec<JoinHandle<()>>>,
-    pub lock: Mutex<Option<LockGuard>>,
+    pub grant: Mutex<Option<Grant>>,
     pub reports: Vec<ShardReport>,
+}
+
+/// Logs whose creation was handed to a shard.
+pub(crate) struct Creation {
+    pub shard: ShardId,
+    pub reply: Arc<Reply>,
+    pub facts: Vec<LogFacts>,
 }
 
 /// What stands behind the logs.
@@ -67,7 +77,7 @@ pub(crate) struct Opened {
     pub catalog: Arc<RwLock<Catalog>>,
     pub shards: Shards,
     pub threads: Vec<JoinHandle<()>>,
-    pub lock: Option<LockGuard>,
+    pub grant: Option<Grant>,
     pub reports: Vec<ShardReport>,
 }
 
@@ -98,7 +108,7 @@ pub struct LogInfo {
 
 impl Inner {
     pub(crate) fn new(dir: PathBuf, opened: Opened) -> Self {
-        let Opened { storage, facts, catalog, shards, threads, lock, reports } = opened;
+        let Opened { storage, facts, catalog, shards, threads, grant, reports } = opened;
         Self {
             dir,
             indexes: Arc::new(Indexes::new(Arc::clone(&storage))),
@@ -106,10 +116,10 @@ impl Inner {
             storage,
             facts,
             catalog,
-            creating: Mutex::new(()),
+            creating: Mutex::default(),
             shards,
             threads: Mutex::new(threads),
-            lock: Mutex::new(lock),
+            grant: Mutex::new(grant),
             reports,
         }
     }

@@ -36,6 +36,7 @@ mod catchup;
 mod chain;
 mod collect;
 mod commit;
+mod components;
 mod config;
 mod cursor;
 mod cursors;
@@ -64,6 +65,7 @@ mod manifest;
 mod metrics;
 mod names;
 mod open;
+pub mod owner;
 mod pool;
 #[cfg(feature = "metrics")]
 mod publish;
@@ -89,6 +91,7 @@ mod work;
 mod writer;
 
 pub use atomic::{AppendAtomic, AtomicTicket};
+pub use components::Components;
 pub use config::{Config, DurableMethod, Recovery};
 pub use cursor::Cursor;
 pub use cut::Cut;

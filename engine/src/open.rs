@@ -1,10 +1,10 @@
 //! Opening a directory, step by step.
 //!
 //! The steps, and what a crash after each leaves (FORMAT.md has the tables):
-//! 1. lock → nothing; 2. create, shard 0's manifest last → a directory without it was never
-//!    finished and is made anew; 3. load the manifests; 4. recover the shards in parallel, each
-//!    ended by one snapshot; 5. remove files that the manifests do not name; 6. let shards,
-//!    writers, readers in.
+//! 1. take ownership (a lock, a lease) → nothing; 2. create, shard 0's manifest last → a directory
+//!    without it was never finished and is made anew; 3. load the manifests; 4. recover the shards
+//!    in parallel, each ended by one snapshot; 5. remove files that the manifests do not name; 6.
+//!    let shards, writers, readers in.
 //!
 //! Invariant: nothing is let in before step 4 is durable for every shard.
 //!
@@ -21,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::Catalog;
 use crate::collect::Collector;
+use crate::components::Components;
 use crate::config::{Config, DurableMethod};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
@@ -32,12 +33,12 @@ use crate::inner::{Opened, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
 use crate::io::{
-    Backend, DiskSpec, Durable, LockGuard, LockOutcome, Mode, OsOptions, OsStorage, Storage,
+    Backend, DiskSpec, Durable, HostInfo, Mode, OsOptions, OsStorage, Storage, hostinfo,
 };
-use crate::io::{HostInfo, hostinfo};
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
+use crate::owner::{DirectoryLock, Grant, Owner};
 use crate::quota::Usage;
 use crate::reclaim::{self, Reclaim};
 use crate::recover::{Recovered, recover};
@@ -46,14 +47,10 @@ use crate::segment::{Active, Segments};
 use crate::shard::{Port, Request, Shard, ShardParts};
 use crate::view::View;
 use crate::watch::{UnderWay, Watched};
-use crate::work::Plan;
+use crate::work::{Plan, Powers};
 
 /// Operations of a shard in flight besides its batches: manifest copies, a fill, a seal.
 const BACKGROUND_OPS: usize = 16;
-
-/// An engine of this very process may be draining after its last handle was dropped: an open waits
-/// this long for its lock.
-const OWN_LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Recovery tells how far it is this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -61,8 +58,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// The directory, what stands behind its logs, and the drivers of driven shards.
 pub(crate) type Outcome = (PathBuf, Opened, Vec<Driver>);
 
-pub(crate) fn open(config: Config) -> Result<Outcome> {
+pub(crate) fn open(config: Config, parts: Components) -> Result<Outcome> {
     config.validate()?;
+    if let Some(storage) = parts.storage.clone() {
+        return open_on(storage, config, parts);
+    }
     look_first(&config)?;
     let options = OsOptions {
         backend: config.backend,
@@ -77,7 +77,7 @@ pub(crate) fn open(config: Config) -> Result<Outcome> {
     };
     let storage = OsStorage::open(&config.dir, options)
         .map_err(|e| Error::io(format!("opening {}", config.dir.display()), e))?;
-    open_on(Arc::new(storage), config)
+    open_on(Arc::new(storage), config, parts)
 }
 
 /// Looks before anything is touched: probing writes a file, and the directory may be someone
@@ -99,30 +99,33 @@ fn look_first(config: &Config) -> Result<()> {
     refuse_foreign(config, &files)
 }
 
-pub(crate) fn open_on(storage: Arc<dyn Storage>, config: Config) -> Result<Outcome> {
-    config.validate()?;
+fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Result<Outcome> {
+    let owner = parts.owner.clone().unwrap_or_else(|| Arc::new(DirectoryLock));
     if config.read_only {
-        let opened = open_reader(storage, &config)?;
+        let opened = open_reader(storage, &config, &*owner)?;
         return Ok((config.dir, opened, Vec::new()));
     }
     let files = list(&*storage)?;
     if !files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
         refuse_foreign(&config, &files)?;
     }
-    let lock = take_lock(&*storage)?;
-    // Once more: a predecessor may have made files while we waited for its lock.
+    let grant = owner.acquire(&*storage)?;
+    // Once more: a predecessor may have made files while we waited for its end.
     let files = list(&*storage)?;
     let mut loaded = load_all(&*storage, &files)?;
     if loaded.is_empty() {
         create(&*storage, &config, &files)?;
         loaded = load_all(&*storage, &list(&*storage)?)?;
     }
-    let recovered = recover_all(&storage, &config, loaded, true)?;
+    let recovered = recover_all(&storage, &config, loaded, Some(&grant))?;
     let facts = recovered.first().map_or_else(DirectoryFacts::default, |shard| shard.state.facts);
     check_fits(&config, &facts)?;
     remove_unnamed(&*storage, &recovered, &files)?;
     let next_number = next_numbers(&recovered, &files);
-    start(storage, &config, facts, recovered, &next_number, lock)
+    if let Some(lease) = &grant.lease {
+        lease.check(storage.clock().boot_ns())?;
+    }
+    start(storage, &config, facts, recovered, &next_number, grant)
 }
 
 fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
@@ -146,33 +149,8 @@ fn refuse_foreign(config: &Config, files: &[(String, Name)]) -> Result<()> {
     Ok(())
 }
 
-fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
-    let me = me()?;
-    let clock = storage.clock();
-    let give_up = clock.mono_ns() + OWN_LOCK_WAIT.as_nanos() as u64;
-    loop {
-        match storage.lock(names::LOCK, &me.encode()) {
-            Ok(LockOutcome::Taken(guard)) => return Ok(guard),
-            Ok(LockOutcome::Held { identity }) => {
-                let owner = HostInfo::parse(&identity);
-                let ours = owner.as_ref().is_some_and(|owner| *owner == me);
-                if !ours || clock.mono_ns() >= give_up {
-                    return Err(locked(owner));
-                }
-                clock.sleep(Duration::from_millis(2));
-            }
-            Err(e) => return Err(Error::io("locking the directory", e)),
-        }
-    }
-}
-
 fn me() -> Result<HostInfo> {
     hostinfo().map_err(|e| Error::io("asking who we are", e))
-}
-
-fn locked(owner: Option<HostInfo>) -> Error {
-    let (pid, host) = owner.map_or((0, "unknown".into()), |owner| (owner.pid, owner.host));
-    Error::Locked { pid, host }
 }
 
 /// Loads every shard's manifest; empty when the directory was never finished creating.
@@ -252,12 +230,12 @@ fn recover_all(
     storage: &Arc<dyn Storage>,
     config: &Config,
     loaded: Vec<Loaded>,
-    write: bool,
+    grant: Option<&Grant>,
 ) -> Result<Vec<Recovered>> {
     let unit = storage.probe().unit.value;
     if let Some(first) = loaded.first()
         && unit > first.state.facts.unit
-        && write
+        && grant.is_some()
     {
         return Err(Error::Unsupported(format!(
             "the device needs units of {unit} bytes, the directory was made with {}: copy its logs \
@@ -272,13 +250,15 @@ fn recover_all(
         let (storage, progress, result) =
             (Arc::clone(storage), Arc::clone(&progress), Arc::clone(result));
         let (mode, shard) = (config.recovery, ShardId(shard as u16));
+        let (write, powers) = (grant.is_some(), grant.map(Powers::of).unwrap_or_default());
         let input = Arc::new(Mutex::new(Some(loaded)));
         let theirs = Arc::clone(&input);
         let work = {
             let storage = Arc::clone(&storage);
             move || {
                 let Some(loaded) = theirs.lock().take() else { return };
-                let plan = Plan { storage: &storage, shard, mode, write, progress: &progress };
+                let (storage, progress) = (&storage, &*progress);
+                let plan = Plan { storage, shard, mode, write, powers: &powers, progress };
                 *result.lock() = Some(recover(&plan, loaded));
             }
         };
@@ -337,17 +317,18 @@ fn remove_unnamed(
             Name::Index { shard, file } => (shard, file, true),
             _ => continue,
         };
-        let state = recovered.get(usize::from(shard.0)).map(|shard| &shard.state);
-        let facts = state.and_then(|s| s.segments.values().find(|facts| facts.file == file));
+        let shard = recovered.get(usize::from(shard.0));
+        let state = shard.map(|shard| (&shard.state, shard.last_term));
+        let facts = state.and_then(|(s, _)| s.segments.values().find(|facts| facts.file == file));
         // A retired one waits for the shard to remove it or to use it again.
-        let retired = !is_index && state.is_some_and(|s| s.retired.contains_key(&file));
+        let retired = !is_index && state.is_some_and(|(s, _)| s.retired.contains_key(&file));
         let named = retired || facts.is_some_and(|facts| !is_index || facts.sealed.is_some());
         if named || storage.open(name, Mode::Read).is_err() {
             continue;
         }
         changed = true;
         let useless = match state {
-            Some(state) if !is_index => never_used(storage, name, state)?,
+            Some((state, before)) if !is_index => never_used(storage, name, state, before)?,
             _ => is_index,
         };
         if useless {
@@ -367,7 +348,7 @@ fn remove_unnamed(
 /// Whether a segment that no manifest names holds nothing that was ever kept: it was being prepared
 /// when the power went (its header is durable before its first batch is written), or what is in it
 /// is of an older term than the last, and everything kept of those stands in named segments.
-fn never_used(storage: &dyn Storage, name: &str, state: &State) -> Result<bool> {
+fn never_used(storage: &dyn Storage, name: &str, state: &State, before: u32) -> Result<bool> {
     let doing = |e| Error::io(format!("reading {name}"), e);
     let (file, _) = storage.open(name, Mode::Read).map_err(doing)?;
     let unit = (state.facts.unit as usize).max(UNIT_MIN);
@@ -379,8 +360,7 @@ fn never_used(storage: &dyn Storage, name: &str, state: &State) -> Result<bool> 
         Err(flaw) => return Ok(!flaw.is_unsupported() && front.iter().all(|byte| *byte == 0)),
     };
     let left_over = match BatchHeader::decode(front, header.nonce) {
-        // The term was raised by the recovery that has just ended.
-        Ok((batch, _)) => batch.term + 1 < state.term,
+        Ok((batch, _)) => batch.term < before,
         Err(flaw) => !flaw.is_unsupported(),
     };
     Ok(header.directory == state.facts.directory && left_over)
@@ -413,7 +393,7 @@ fn start(
     facts: DirectoryFacts,
     recovered: Vec<Recovered>,
     next_numbers: &[u64],
-    lock: LockGuard,
+    grant: Grant,
 ) -> Result<Outcome> {
     let usage = Arc::new(Usage::new(config.quota_bytes, used_bytes(&*storage, config, &recovered)));
     let mut catalog = Catalog::new(facts.shards);
@@ -426,7 +406,7 @@ fn start(
         recovered.state.logs.values().for_each(|facts| catalog.add(facts));
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);
-        let shard = make_shard(&storage, config, id, recovered, number, &lock, &usage)?;
+        let shard = make_shard(&storage, config, id, recovered, number, &grant, &usage)?;
         ports.push(Arc::clone(&shard.port));
         shards.push(shard);
     }
@@ -455,7 +435,7 @@ fn start(
         catalog: Arc::new(RwLock::new(catalog)),
         shards: Shards::Ports(ports),
         threads,
-        lock: Some(lock),
+        grant: Some(grant),
         reports,
     };
     Ok((config.dir.clone(), opened, drivers))
@@ -499,7 +479,7 @@ fn make_shard(
     id: ShardId,
     recovered: Recovered,
     next_number: u64,
-    lock: &LockGuard,
+    grant: &Grant,
     usage: &Arc<Usage>,
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
@@ -524,7 +504,7 @@ fn make_shard(
         .disk(&DiskSpec {
             in_flight: operations,
             arena: Some(intake.arena()),
-            lock: Some(lock.file().clone()),
+            lock: grant.lock.as_ref().map(|lock| lock.file().clone()),
         })
         .map_err(|e| Error::io("making the shard's ring", e))?;
     let ready = open_spares(&**storage, id, u64::from(facts.unit), &spares)?;
@@ -555,6 +535,7 @@ fn make_shard(
         segments,
         collector,
         hint,
+        lease: grant.lease.clone(),
         durable,
         prev_crc,
         depth,
@@ -595,33 +576,31 @@ fn begin_hint(
 
 /// Opens for reading: exactly what the next write-open would keep, or, while another process
 /// writes, what it has made durable, and on.
-fn open_reader(storage: Arc<dyn Storage>, config: &Config) -> Result<Opened> {
+fn open_reader(storage: Arc<dyn Storage>, config: &Config, owner: &dyn Owner) -> Result<Opened> {
     let files = list(&*storage)?;
     let loaded = load_all(&*storage, &files)?;
     let Some(facts) = loaded.first().map(|first| first.state.facts) else {
         let dir = config.dir.display();
         return Err(Error::NotOurs(format!("{dir} holds no Sapwood directory")));
     };
-    let owner = storage
-        .lock_owner_alive(names::LOCK)
-        .map_err(|e| Error::io("asking who writes the directory", e))?;
+    let owned = owner.is_owned(&*storage)?;
     let mut catalog = Catalog::new(facts.shards);
     for (shard, loaded) in loaded.iter().enumerate() {
         catalog.reserve(ShardId(shard as u16), loaded.state.next_log);
         loaded.state.logs.values().for_each(|facts| catalog.add(facts));
     }
-    if owner.is_some() {
+    if owned {
         return follow::open(storage, facts, catalog, loaded);
     }
-    let mut recovered = recover_all(&storage, config, loaded, false)?;
+    let mut recovered = recover_all(&storage, config, loaded, None)?;
     let reports = recovered.iter_mut().map(|r| std::mem::take(&mut r.report)).collect();
     let views = recovered
         .into_iter()
         .enumerate()
         .map(|(shard, recovered)| Arc::new(View::new(ShardId(shard as u16), recovered.view)));
     let shards = Shards::Views(views.collect(), None);
-    let (threads, lock) = (Vec::new(), None);
+    let (threads, grant) = (Vec::new(), None);
     let catalog = Arc::new(RwLock::new(catalog));
-    let opened = Opened { storage, facts, catalog, shards, threads, lock, reports };
+    let opened = Opened { storage, facts, catalog, shards, threads, grant, reports };
     Ok(opened)
 }

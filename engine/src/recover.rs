@@ -28,9 +28,8 @@ use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
 use crate::names;
 use crate::reindex::{adopt_sealed, write_index};
 use crate::seal;
-use crate::shard::take_tails;
 use crate::stream::{scan_segment, sync_unsealed};
-use crate::view::{StreamEnd, View, ViewState};
+use crate::view::{StreamEnd, View, ViewState, take_tails};
 use crate::work::{Plan, ShardReport, Work};
 
 /// A shard as recovery leaves it.
@@ -42,6 +41,8 @@ pub(crate) struct Recovered {
     pub prev_crc: u32,
     pub spares: VecDeque<(SegmentId, SegmentFacts)>,
     pub next_segment: SegmentId,
+    /// The term before this recovery.
+    pub last_term: u32,
     pub report: ShardReport,
 }
 
@@ -92,6 +93,8 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     work.report.damages = known.map(|d| damage::describe(d).to_string()).collect();
     // What does not decode in a recycled file may be all that is left of acked records.
     let rotten = work.unnamed_gap || !findings.damages.is_empty();
+    let (last_term, powers) = (work.state.term, work.plan.powers);
+    powers.check(work.plan.storage.clock().boot_ns())?;
     let mut spares = VecDeque::new();
     let mut gone = Vec::new();
     let mut trims = Vec::new();
@@ -101,11 +104,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
             if work.plan.write {
                 trims.push((facts, seal_blocking(&mut work, id, facts)?));
             }
-        } else if work.touched.contains(&id)
-            || work.dirty.contains(&id)
-            || (rotten && work.murky.contains(&id))
-        {
-            // Bytes of the torn tail lie in it: they must never be met again.
+        } else if is_spoilt(&work, id, rotten) {
             gone.push((id, facts));
             work.view.segments.remove(&id);
         } else {
@@ -121,7 +120,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
             // It goes below, or is set aside: nobody is to use it again.
             work.state.retired.remove(&facts.file);
         }
-        let term = work.state.term + 1;
+        let term = (work.state.term + 1).max(powers.term_floor);
         let (cut_seq, cut_crc) = (durable, work.prev_crc);
         work.state.apply(&Edit::Term { term, cut_seq, cut_crc });
         work.state.apply(&Edit::Checkpoint { seq: durable });
@@ -147,8 +146,16 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         prev_crc: work.prev_crc,
         spares,
         next_segment,
+        last_term,
         report: work.report,
     })
+}
+
+/// Whether bytes of the torn tail lie in a segment without batches, or will: an earlier owner that
+/// has no lock may write yet. They must never be met again.
+fn is_spoilt(work: &Work<'_>, id: SegmentId, rotten: bool) -> bool {
+    let murky = rotten && work.murky.contains(&id);
+    murky || work.touched.contains(&id) || work.dirty.contains(&id) || !work.plan.powers.sole
 }
 
 /// Seals a predecessor: index file durable, state told. Returns where its batches end.

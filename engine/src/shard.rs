@@ -30,10 +30,11 @@ use crate::io::{Clock, Disk, Done, Storage, Wait};
 use crate::lsn::ShardId;
 use crate::manifest::{Manifest, State};
 use crate::metrics::{Meters, Trouble, since};
+use crate::owner::Lease;
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::{Pace, Segments};
-use crate::view::{Durable, Ended, View};
+use crate::view::{Durable, Ended, View, take_tails};
 use crate::watch::UnderWay;
 
 /// Tokens: the high byte says whose completion it is, the rest which.
@@ -139,6 +140,7 @@ pub(crate) struct ShardParts {
     pub segments: Segments,
     pub collector: Collector,
     pub hint: Hint,
+    pub lease: Option<Arc<Lease>>,
     pub durable: u64,
     pub prev_crc: u32,
     pub depth: usize,
@@ -170,6 +172,8 @@ pub(crate) struct Shard {
     sealer: Sealer,
     collector: Collector,
     hint: Hint,
+    /// Without it, or with one that counts, what completed may be called durable.
+    lease: Option<Arc<Lease>>,
     done: Vec<Done>,
     wakers: Vec<Waker>,
     /// When each batch landed that became durable in this turn.
@@ -210,6 +214,7 @@ impl Shard {
             sealer: Sealer::default(),
             collector: parts.collector,
             hint,
+            lease: parts.lease,
             done: Vec::with_capacity(64),
             wakers: Vec::with_capacity(64),
             landed_ns: Vec::with_capacity(64),
@@ -255,6 +260,7 @@ impl Shard {
         let now = self.clock.mono_ns();
         self.port.meters.turned_ns.set(now);
         self.dispatch(now);
+        self.check_lease();
         self.advance(now);
         self.admit();
         self.submit(now);
@@ -285,7 +291,8 @@ impl Shard {
         let (fill, seal) = (self.segments.wake_at(), self.sealer.wake_at());
         let collect = self.collector.wake_at().filter(|_| self.closing == Closing::No);
         let hint = self.hint.wake_at(self.commit.durable, self.manifest.seq()).filter(|_| quiet);
-        let wakes = [mark, send, fill, seal, collect, hint, self.manifest.wake_at()];
+        let lease = self.lease.as_ref().map(|lease| lease.wake_at(now, self.clock.boot_ns()));
+        let wakes = [mark, send, fill, seal, collect, hint, lease, self.manifest.wake_at()];
         let until = wakes.into_iter().flatten().min();
         let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
         match (until, limit) {
@@ -376,6 +383,15 @@ impl Shard {
             }
         }
         self.done = done;
+    }
+
+    /// Before anything becomes true by completions: whoever lost the directory acks nothing.
+    fn check_lease(&mut self) {
+        let Some(lease) = &self.lease else { return };
+        if !self.halted && !lease.holds(self.clock.boot_ns()) {
+            let error = lease.error();
+            self.halt("owning the directory", error);
+        }
     }
 
     /// Durable, seen, acked: in this order.
@@ -780,19 +796,5 @@ impl Drop for Shard {
             self.close_replies.drain(..).for_each(|reply| reply.set(Err(Error::Closed)));
             self.waiting.drain(..).for_each(|(_, reply)| reply.set(Err(Error::Closed)));
         }
-    }
-}
-
-/// Brings the logs of a snapshot up to what is durable.
-pub(crate) fn take_tails(state: &mut State, view: &View) {
-    let seen = view.lock();
-    for (id, facts) in &mut state.logs {
-        let Some(log) = seen.log(*id) else { continue };
-        // The state may know of a cut that the view is not told of yet.
-        let cuts = state.cuts.get(id);
-        let next = cuts.map_or(log.next, |cuts| cuts.clip(log.epoch, log.next));
-        facts.tail = facts.tail.max(next);
-        facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);
-        facts.chain.clone_from(&log.chain);
     }
 }

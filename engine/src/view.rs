@@ -497,3 +497,17 @@ impl LiveIndex {
         Some(Some(after.checked_sub(1).map_or(first, |i| extent.more[i].lsn)))
     }
 }
+
+/// Brings the logs of a snapshot up to what is durable.
+pub(crate) fn take_tails(state: &mut State, view: &View) {
+    let seen = view.lock();
+    for (id, facts) in &mut state.logs {
+        let Some(log) = seen.log(*id) else { continue };
+        // The state may know of a cut that the view is not told of yet.
+        let cuts = state.cuts.get(id);
+        let next = cuts.map_or(log.next, |cuts| cuts.clip(log.epoch, log.next));
+        facts.tail = facts.tail.max(next);
+        facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);
+        facts.chain.clone_from(&log.chain);
+    }
+}

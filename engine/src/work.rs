@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::config::Recovery;
+use crate::error::Result;
 use crate::format::Run;
 use crate::format::manifest::DamageFacts;
 use crate::io::Storage;
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::{Cursor, SegmentFacts, State};
+use crate::owner::{Grant, Lease};
 use crate::view::{Durable, LogView, SegmentView, ViewState};
 
 /// Why a range is damaged, as the manifest keeps it.
@@ -56,6 +58,28 @@ pub struct ShardReport {
     pub repaired: Vec<String>,
 }
 
+/// What ownership of the directory gives a recovery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Powers {
+    /// The new term is at least this.
+    pub term_floor: u32,
+    /// No write of an earlier owner can land any more: its spares may be taken over.
+    pub sole: bool,
+    pub lease: Option<Arc<Lease>>,
+}
+
+impl Powers {
+    pub(crate) fn of(grant: &Grant) -> Self {
+        let Grant { term_floor, lease, lock, .. } = grant;
+        Self { term_floor: *term_floor, sole: lock.is_some(), lease: lease.clone() }
+    }
+
+    /// Refuses to go on once the lease is over.
+    pub(crate) fn check(&self, now_ns: u64) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.check(now_ns))
+    }
+}
+
 /// How a recovery goes about it.
 pub(crate) struct Plan<'a> {
     pub storage: &'a Arc<dyn Storage>,
@@ -63,6 +87,7 @@ pub(crate) struct Plan<'a> {
     pub mode: Recovery,
     /// Make it true on disk; else only look.
     pub write: bool,
+    pub powers: &'a Powers,
     /// Bytes scanned so far, for who watches.
     pub progress: &'a AtomicU64,
 }

@@ -19,6 +19,40 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// Nobody drove the shard in time, so the creation ended `Undriven`; its edit waited for the shard
+/// all the same and became durable later. The catalog had not heard of it: the next creation of
+/// that name got a second id, and there were two logs of one name, of which an open found only one.
+#[test]
+fn a_creation_that_ended_undriven_is_not_made_twice() {
+    let dir = folder();
+    let config = Config { undriven_after: Duration::from_millis(30), ..config(dir.path()) };
+    let (engine, drivers) = Engine::open_driven(config.clone()).unwrap();
+    let mut driving = drivers.into_iter().next().unwrap().bind().unwrap();
+    let elsewhere = engine.clone();
+    let create = move |name: &'static str| {
+        let engine = elsewhere.clone();
+        std::thread::spawn(move || engine.log(name).map(|log| log.id())).join().unwrap()
+    };
+    for _ in 0..2 {
+        assert!(matches!(create("a"), Err(Error::Undriven)));
+    }
+    assert!(matches!(create("b"), Err(Error::Undriven)));
+    for _ in 0..20 {
+        driving.turn(Duration::from_millis(5));
+    }
+    let a = create("a").unwrap();
+    let b = engine.log("b").unwrap().id();
+    assert_ne!(a, b);
+    engine.log("a").unwrap().writer().unwrap().append(b"kept".as_slice()).wait().unwrap();
+    engine.close().unwrap();
+    drop((engine, create, driving));
+    let engine = Engine::open(config).unwrap();
+    let names: Vec<_> = engine.logs().into_iter().map(|info| info.name).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(payloads(&engine.log("a").unwrap()), [b"kept".to_vec()]);
+    engine.close().unwrap();
+}
+
 #[test]
 fn a_fenced_writer_gets_its_record_back_for_ever() {
     let dir = folder();

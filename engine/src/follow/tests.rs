@@ -181,6 +181,55 @@ fn a_page_that_is_not_of_this_life_counts_for_nothing() {
     }
 }
 
+/// The directory's logs were read when the follower began. A log was made afterwards, and batches
+/// that held it were published into a view that did not know it: its records were never shown.
+#[test]
+fn a_log_made_between_two_looks_shows_all_its_records() {
+    for with_page in [true, false] {
+        let mut author = Author::new(6);
+        let first = author.writer("a");
+        author.append(&first, 2);
+        author.rest();
+        let mut stream = author.follower();
+        look_on(&mut stream);
+        let second = author.writer("b");
+        author.append(&second, 3);
+        author.append(&first, 1);
+        author.rest();
+        if !with_page {
+            author.put(&[0; HINT_BYTES]);
+        }
+        look_on(&mut stream);
+        assert_eq!((shown(&stream, 0), shown(&stream, 1)), (if with_page { 3 } else { 2 }, 3));
+        assert!(stream.catalog.read().find("b").is_some());
+    }
+}
+
+/// Between two looks a segment was filled, sealed, and the next one begun. The follower looked for
+/// what is next in unsealed segments alone, so the stream stood still for good.
+#[test]
+fn a_segment_filled_and_sealed_between_two_looks_is_read() {
+    for with_page in [true, false] {
+        let mut author = Author::new(7);
+        let writer = author.writer("a");
+        author.append(&writer, 2);
+        author.rest();
+        let mut stream = author.follower();
+        look_on(&mut stream);
+        // A segment holds 31 of these; three are filled.
+        author.append(&writer, 100);
+        author.rest();
+        let sealed = author.engine.inner.view(ShardId(0));
+        let sealed = sealed.lock().segments.values().filter(|seen| seen.live.is_none()).count();
+        assert!(sealed >= 2, "{sealed}");
+        if !with_page {
+            author.put(&[0; HINT_BYTES]);
+        }
+        look_on(&mut stream);
+        assert!(shown(&stream, 0) >= 101, "{} of 102", shown(&stream, 0));
+    }
+}
+
 /// The process that wrote the page no longer holds the lock: whoever asks now believes nothing.
 #[test]
 fn a_page_without_a_living_writer_counts_for_nothing() {

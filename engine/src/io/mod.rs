@@ -525,6 +525,10 @@ pub trait Clock: Send + Sync {
     fn wall_us(&self) -> u64;
     /// Nanoseconds since some moment, never going back.
     fn mono_ns(&self) -> u64;
+    /// Nanoseconds since some moment, counting also while the host is suspended: what leases go by.
+    fn boot_ns(&self) -> u64 {
+        self.mono_ns()
+    }
     /// Sleeps.
     fn sleep(&self, time: Duration);
     /// Lets threads that are ready run first; where time is simulated there are none.

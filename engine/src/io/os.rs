@@ -425,6 +425,12 @@ impl Clock for OsClock {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    fn boot_ns(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (secs, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+        secs.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(ns.unwrap_or(0))
+    }
+
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }

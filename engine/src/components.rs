@@ -1,0 +1,27 @@
+//! Components: what an engine is given besides its settings.
+//!
+//! Not here: settings (`config`), what the engine does with them (`open`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::io::Storage;
+use crate::owner::Owner;
+
+/// Parts of an engine that others implement. The default is an engine alone on a local disk.
+#[derive(Clone, Default)]
+pub struct Components {
+    /// Who may write the directory; `None`: its lock decides
+    /// ([`DirectoryLock`](crate::owner::DirectoryLock)).
+    pub owner: Option<Arc<dyn Owner>>,
+    /// The directory itself, in place of `Config::dir`: how the simulator opens an engine.
+    pub storage: Option<Arc<dyn Storage>>,
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner, storage } = self;
+        let owner = owner.as_ref().map(|owner| owner.kind());
+        write!(f, "Components(owner {owner:?}, storage {})", storage.is_some())
+    }
+}
