@@ -47,7 +47,8 @@ impl Cursor {
     /// # Errors
     /// `NoSuchLog` when the log was deleted.
     pub fn get(&self) -> Result<Option<Lsn>> {
-        let view = self.inner.view(self.log.shard()).lock();
+        let view = self.inner.view(self.log.shard());
+        let view = view.lock();
         view.log(self.log).ok_or_else(|| gone(self.log))?;
         Ok(view.cursors.get(self.log, &self.name))
     }
@@ -98,7 +99,7 @@ impl Cursor {
 
     fn change(&self, lsn: Lsn) -> Result<()> {
         let port = self.inner.port(self.log.shard())?;
-        change(port, vec![Edit::Cursor { log: self.log, name: self.name.to_string(), lsn }])?;
+        change(&port, vec![Edit::Cursor { log: self.log, name: self.name.to_string(), lsn }])?;
         // Its log may have been deleted meanwhile, and it with it.
         self.get().map(drop)
     }

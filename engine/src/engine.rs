@@ -166,11 +166,11 @@ impl Engine {
         }
         drop(catalog);
         for (shard, facts) in fresh {
-            let port = &ports[usize::from(shard.0)];
+            let port = ports.get(shard);
             for part in facts.chunks(EDITS_PER_REQUEST) {
                 let edits = part.iter().cloned().map(Edit::Log).collect();
-                change(port, edits)?;
-                self.admit(port, part);
+                change(&port, edits)?;
+                self.admit(&port, part);
             }
         }
         drop(one_at_a_time);
@@ -206,7 +206,7 @@ impl Engine {
         let _one_at_a_time = self.inner.creating.lock();
         let id = self.inner.catalog.read().find(name).map(|entry| entry.id);
         let id = id.ok_or_else(|| Error::NoSuchLog(name.to_owned()))?;
-        change(self.inner.port(id.shard())?, vec![Edit::Deleted { log: id }])?;
+        change(&self.inner.port(id.shard())?, vec![Edit::Deleted { log: id }])?;
         self.inner.catalog.write().remove(id);
         Ok(())
     }
@@ -288,7 +288,9 @@ impl Engine {
     #[must_use]
     pub fn batch_bytes(&self) -> u64 {
         match &self.inner.shards {
-            Shards::Ports(ports) => ports.iter().map(|port| port.meters.batch_bytes.get()).sum(),
+            Shards::Ports(ports) => {
+                ports.all().iter().map(|port| port.meters.batch_bytes.get()).sum()
+            }
             Shards::Views(..) => 0,
         }
     }
@@ -329,10 +331,10 @@ impl Engine {
             return Err(Error::Invalid("the engine is open for reading only".into()));
         };
         let mut all = GcReport::default();
-        for port in ports {
+        for port in ports.all() {
             let reply = Reply::new();
             port.request(Request::Collect(Arc::clone(&reply)))?;
-            wait(port, &reply)?;
+            wait(&port, &reply)?;
             let report = port.collected.lock().clone().unwrap_or_default();
             all.freed_segments += report.freed_segments;
             all.freed_bytes += report.freed_bytes;
@@ -349,7 +351,8 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let Shards::Ports(ports) = &self.inner.shards else { return Ok(()) };
         let replies: Vec<_> = ports
-            .iter()
+            .all()
+            .into_iter()
             .map(|port| {
                 let reply = Reply::new();
                 let sent = port.force_request(Request::Close(Arc::clone(&reply)));
@@ -358,7 +361,7 @@ impl Engine {
             .collect();
         let mut result = Ok(());
         for (port, reply, sent) in replies {
-            let answer = if sent { wait(port, &reply) } else { Ok(()) };
+            let answer = if sent { wait(&port, &reply) } else { Ok(()) };
             let halted = port.intake.halted().map(|cause| Error::Halted { cause });
             result = result.and(answer).and(halted.map_or(Ok(()), Err));
         }

@@ -74,6 +74,7 @@ mod reclaim;
 mod record;
 mod recover;
 mod reindex;
+mod reopen;
 mod reply;
 mod retain;
 mod scan;

@@ -485,6 +485,41 @@ fn open_after_a_crash() {
     }
 }
 
+/// A write fails, the shard halts; then the power goes in every step of its reopening.
+#[test]
+fn reopen_shard() {
+    for seed in 90..93 {
+        let (mut life, writer) = settled(seed);
+        life.tap.record(false);
+        let world = life.tap.disk();
+        world.set_faults(Faults { eio_write: 1_000_000, ..Faults::default() });
+        let failed = writer.submit(cuts::judge::payload("a", 5)).unwrap().wait();
+        assert!(matches!(failed, Err(Error::Unknown { .. })), "{failed:?}");
+        world.set_faults(Faults::default());
+        life.model.get_mut("a").unwrap().staged = 6;
+        life.tap.record(true);
+        let shard = sapwood::ShardId(0);
+        let driver = life.step(|life| life.engine.reopen_shard_driven(shard).unwrap());
+        life.driving = vec![driver.bind().unwrap()];
+        let kept = life.engine.log("a").unwrap().durable().unwrap().0;
+        let known = life.model.get_mut("a").unwrap();
+        (known.acked, known.staged) = (kept, kept);
+        let writer = life.writer("a");
+        life.append(&writer, "a", 3);
+        life.close();
+        life.demand(&[
+            "sync segment",
+            "create index",
+            "write index",
+            "sync index",
+            "sync-dir",
+            "write manifest",
+            "sync manifest",
+            "truncate segment",
+        ]);
+    }
+}
+
 /// Batches of the torn tail lie in the spare: it is retired, and its file goes.
 #[test]
 fn open_with_a_torn_tail_in_the_next_segment() {
