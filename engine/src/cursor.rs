@@ -17,6 +17,10 @@ use crate::lsn::{LogId, Lsn};
 
 /// A named place in a log, which survives crashes: how a consumer goes on where it was, at least
 /// once for each record. Cheap to clone.
+///
+/// While it is set, retention by size or age takes nothing at or above it: a consumer that has
+/// gone for good pins its log until the cursor is deleted. [`Log::truncate`](crate::Log::truncate)
+/// does not ask cursors.
 #[derive(Clone)]
 pub struct Cursor {
     inner: Arc<Inner>,

@@ -203,7 +203,8 @@ impl Log {
     /// Moves the start of the log up to `lsn`, durably: everything below it is gone for readers,
     /// who are told `Trimmed`. `lsn` may be the durable end, which leaves nothing. The space comes
     /// back later, segment by segment, once no log needs one. Below the start there is nothing to
-    /// do, which is no error.
+    /// do, which is no error. Durable cursors do not hold it: unlike retention, this is the owner's
+    /// explicit choice, and a consumer that was further back is told `Trimmed`.
     ///
     /// A caller that stops waiting (an error) may find the start moved all the same.
     ///

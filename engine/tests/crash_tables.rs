@@ -374,6 +374,37 @@ fn retention_moves_the_start_and_frees_space() {
     assert_eq!(ticket.wait().unwrap().position.lsn.0, 405);
 }
 
+/// A consumer was slow, and retention took what its durable cursor had not come by for. Settings
+/// stop at the lowest cursor; truncation is the owner's own choice, and does not.
+#[test]
+fn retention_stops_at_a_cursor_and_truncation_does_not() {
+    use sapwood::{LogSettings, Lsn};
+    let (mut life, writer) = settled(19);
+    life.tap.record(false);
+    let log = life.engine.log("a").unwrap();
+    let (slow, fast) = (log.cursor("slow").unwrap(), log.cursor("fast").unwrap());
+    slow.set(Lsn(3)).unwrap();
+    fast.set(Lsn(5)).unwrap();
+    log.set(LogSettings { retention_bytes: Some(1), ..LogSettings::default() }).unwrap();
+    for n in 5..205 {
+        writer.submit(cuts::judge::payload("a", n)).unwrap().wait().unwrap();
+    }
+    let start = |life: &Life| {
+        life.engine.gc().unwrap();
+        log.start().unwrap().0
+    };
+    assert_eq!(start(&life), 3, "the slowest holds");
+    slow.set(Lsn(100)).unwrap();
+    assert_eq!(start(&life), 5, "then the other one");
+    fast.delete().unwrap();
+    assert_eq!(start(&life), 100, "a deleted one holds nothing");
+    log.truncate(Lsn(150)).unwrap();
+    assert_eq!(start(&life), 150, "truncation asks no cursor, and retention goes no further");
+    slow.delete().unwrap();
+    assert!(start(&life) > 200, "nobody holds it");
+    (0..5).for_each(|_| life.turn());
+}
+
 /// A quota is a full disk: appends are refused, and go on once something was truncated.
 #[test]
 fn a_quota_refuses_and_collection_relieves() {
