@@ -39,7 +39,7 @@ use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
 use crate::quota::Usage;
-use crate::reclaim::{self, Reclaim};
+use crate::reclaim::Reclaim;
 use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
@@ -492,9 +492,6 @@ pub(crate) fn make_shard(
     usage: &Arc<Usage>,
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
-    if usage.is_bounded() {
-        usage.recount(reclaim::used_bytes(&**storage, id, &state));
-    }
     let facts = state.facts;
     let spec = IntakeSpec {
         stage_bytes: config.stage_bytes as usize,
