@@ -24,6 +24,7 @@ pub mod folder;
 pub mod follow;
 pub mod latency;
 pub mod load;
+pub mod many;
 pub mod meter;
 pub mod page;
 pub mod recovery;
@@ -39,6 +40,7 @@ use anyhow::{Result, bail};
 pub use figures::FiguresArgs;
 pub use floor::FloorArgs;
 pub use latency::LatencyArgs;
+pub use many::ManyArgs;
 
 /// `sapwood bench NAME`.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -49,6 +51,8 @@ pub enum Command {
     Figures(FiguresArgs),
     /// What the device can do: durable writes and raw bandwidth, without Sapwood
     Floor(FloorArgs),
+    /// What a log costs when there are very many: rate, time to open, memory, open files
+    ManyLogs(ManyArgs),
 }
 
 /// The variable that lets a debug build run.
@@ -64,6 +68,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Latency(args) => latency::run(args),
         Command::Figures(args) => figures::run(args),
         Command::Floor(args) => floor::run(args),
+        Command::ManyLogs(args) => many::run(args),
     }
 }
 

@@ -80,6 +80,27 @@ impl Catalog {
         }
     }
 
+    /// A shard was reopened: these are its logs. What was asked for when it failed, and not
+    /// answered, is found or not.
+    pub(crate) fn replace<'a>(
+        &mut self,
+        shard: ShardId,
+        next: u64,
+        logs: impl Iterator<Item = &'a LogFacts>,
+    ) {
+        let old: Vec<LogId> =
+            self.entries.keys().copied().filter(|id| id.shard() == shard).collect();
+        old.into_iter().for_each(|id| self.remove(id));
+        self.reserve(shard, next);
+        for facts in logs {
+            // Created anew on another shard meanwhile, which was answered: that one has the name.
+            match self.by_name.get(facts.name.as_str()).copied() {
+                Some(other) => tracing::warn!(name = %facts.name, %other, "a log has two ids"),
+                None => self.add(facts),
+            }
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

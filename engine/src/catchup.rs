@@ -24,7 +24,7 @@ use crate::lsn::{Epoch, LogId, Lsn, Position, SegmentId};
 use crate::manifest;
 use crate::names;
 use crate::scan::Window;
-use crate::view::{LogView, Place, View};
+use crate::view::{Ended, LogView, Place, View};
 
 /// Later than every epoch.
 const NEWEST: Epoch = Epoch(u32::MAX);
@@ -153,6 +153,9 @@ impl Cursor {
         }
         let view = Arc::clone(&self.source.view);
         let view = view.lock();
+        if let Some(Ended::Replaced(cause)) = &view.ended {
+            return Err(Error::Halted { cause: Arc::clone(cause) });
+        }
         let Some(log) = view.log(self.log) else { return Err(self.gone()) };
         if self.next < log.start {
             self.forget();

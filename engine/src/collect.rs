@@ -153,7 +153,7 @@ fn floors(view: &ViewState, state: &State, log: LogId, covered: bool) -> Option<
         local_retention: Lsn(u64::MAX),
         checkpoint: if covered { Lsn(u64::MAX) } else { facts.tail },
         hold: None,
-        cursor: None,
+        cursor: view.cursors.lowest(log),
     })
 }
 
@@ -538,6 +538,8 @@ impl Collector {
             let Some(sketch) = self.retainer.sketch(log, seen.start) else { continue };
             let live: Vec<Span> = view.live_entries(log).map(Span::of).collect();
             let to = start_by(&settings, seen.start, sketch, &live, now_us).min(seen.next);
+            // Settings do not take from a consumer what it has not come by for; its owner may.
+            let to = view.cursors.lowest(log).map_or(to, |cursor| to.min(cursor));
             if to > seen.start {
                 let edit = yard.manifest.push(Edit::Start { log, start: to });
                 self.starts.push_back((edit, log, to));

@@ -17,6 +17,10 @@ use crate::lsn::{LogId, Lsn};
 
 /// A named place in a log, which survives crashes: how a consumer goes on where it was, at least
 /// once for each record. Cheap to clone.
+///
+/// While it is set, retention by size or age takes nothing at or above it: a consumer that has
+/// gone for good pins its log until the cursor is deleted. [`Log::truncate`](crate::Log::truncate)
+/// does not ask cursors.
 #[derive(Clone)]
 pub struct Cursor {
     inner: Arc<Inner>,
@@ -47,7 +51,8 @@ impl Cursor {
     /// # Errors
     /// `NoSuchLog` when the log was deleted.
     pub fn get(&self) -> Result<Option<Lsn>> {
-        let view = self.inner.view(self.log.shard()).lock();
+        let view = self.inner.view(self.log.shard());
+        let view = view.lock();
         view.log(self.log).ok_or_else(|| gone(self.log))?;
         Ok(view.cursors.get(self.log, &self.name))
     }
@@ -98,7 +103,7 @@ impl Cursor {
 
     fn change(&self, lsn: Lsn) -> Result<()> {
         let port = self.inner.port(self.log.shard())?;
-        change(port, vec![Edit::Cursor { log: self.log, name: self.name.to_string(), lsn }])?;
+        change(&port, vec![Edit::Cursor { log: self.log, name: self.name.to_string(), lsn }])?;
         // Its log may have been deleted meanwhile, and it with it.
         self.get().map(drop)
     }

@@ -61,7 +61,6 @@ impl Cursors {
     }
 
     /// The lowest LSN that any cursor of the log still wants: a floor for garbage collection.
-    #[allow(dead_code)] // for the horizon of garbage collection
     pub(crate) fn lowest(&self, log: LogId) -> Option<Lsn> {
         self.of(log).iter().map(|(_, lsn)| *lsn).min()
     }

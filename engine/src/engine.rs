@@ -20,7 +20,7 @@ use crate::error::{Error, Rejected, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
 use crate::gc::GcReport;
 use crate::health::{self, Health};
-use crate::inner::{Creation, Inner, LogInfo, Shards, change, wait};
+use crate::inner::{Creation, Inner, LogInfo, Ports, Shards, change, wait};
 use crate::intake::LogStage;
 use crate::io::Probe;
 #[cfg(any(test, feature = "sim"))]
@@ -179,7 +179,7 @@ impl Engine {
         }
         drop(catalog);
         for (shard, facts) in fresh {
-            let port = &ports[usize::from(shard.0)];
+            let port = ports.get(shard);
             for part in facts.chunks(EDITS_PER_REQUEST) {
                 let edits = part.iter().cloned().map(Edit::Log).collect();
                 let reply = Reply::new();
@@ -201,13 +201,13 @@ impl Engine {
     /// wanted, and for no others.
     fn settle(
         &self,
-        ports: &[Arc<Port>],
+        ports: &Ports,
         under_way: &mut Vec<Creation>,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let mut at = 0;
         while let Some(creation) = under_way.get(at) {
-            let port = &ports[usize::from(creation.shard.0)];
+            let port = &ports.get(creation.shard);
             let needed = creation.facts.iter().any(|facts| is_wanted(&facts.name));
             let answer = if needed { wait(port, &creation.reply) } else { Err(Error::Undriven) };
             match creation.reply.get().unwrap_or(answer) {
@@ -251,7 +251,7 @@ impl Engine {
         let _one_at_a_time = self.inner.creating.lock();
         let id = self.inner.catalog.read().find(name).map(|entry| entry.id);
         let id = id.ok_or_else(|| Error::NoSuchLog(name.to_owned()))?;
-        change(self.inner.port(id.shard())?, vec![Edit::Deleted { log: id }])?;
+        change(&self.inner.port(id.shard())?, vec![Edit::Deleted { log: id }])?;
         self.inner.catalog.write().remove(id);
         Ok(())
     }
@@ -333,7 +333,9 @@ impl Engine {
     #[must_use]
     pub fn batch_bytes(&self) -> u64 {
         match &self.inner.shards {
-            Shards::Ports(ports) => ports.iter().map(|port| port.meters.batch_bytes.get()).sum(),
+            Shards::Ports(ports) => {
+                ports.all().iter().map(|port| port.meters.batch_bytes.get()).sum()
+            }
             Shards::Views(..) => 0,
         }
     }
@@ -374,10 +376,10 @@ impl Engine {
             return Err(Error::Invalid("the engine is open for reading only".into()));
         };
         let mut all = GcReport::default();
-        for port in ports {
+        for port in ports.all() {
             let reply = Reply::new();
             port.request(Request::Collect(Arc::clone(&reply)))?;
-            wait(port, &reply)?;
+            wait(&port, &reply)?;
             let report = port.collected.lock().clone().unwrap_or_default();
             all.freed_segments += report.freed_segments;
             all.freed_bytes += report.freed_bytes;
@@ -394,7 +396,8 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let Shards::Ports(ports) = &self.inner.shards else { return Ok(()) };
         let replies: Vec<_> = ports
-            .iter()
+            .all()
+            .into_iter()
             .map(|port| {
                 let reply = Reply::new();
                 let sent = port.force_request(Request::Close(Arc::clone(&reply)));
@@ -403,7 +406,7 @@ impl Engine {
             .collect();
         let mut result = Ok(());
         for (port, reply, sent) in replies {
-            let answer = if sent { wait(port, &reply) } else { Ok(()) };
+            let answer = if sent { wait(&port, &reply) } else { Ok(()) };
             let halted = port.intake.halted().map(|cause| Error::Halted { cause });
             result = result.and(answer).and(halted.map_or(Ok(()), Err));
         }

@@ -112,7 +112,8 @@ pub(crate) fn open(
         .map_err(|e| Error::io("starting the following thread", e))?;
     let shards = Shards::Views(views, Some(StopOnDrop(stop)));
     let (threads, grant, reports) = (Vec::new(), None, Vec::new());
-    let opened = Opened { storage, facts, catalog, shards, threads, grant, reports };
+    let config = None;
+    let opened = Opened { storage, config, facts, catalog, shards, threads, grant, reports };
     Ok(opened)
 }
 
@@ -127,8 +128,9 @@ impl Stream {
         let manifest_seq = loaded.cursor.seq;
         let progress = AtomicU64::new(0);
         let mode = Recovery::TolerateTail;
-        let (write, powers) = (false, &Powers::default());
-        let plan = Plan { storage, shard, mode, write, powers, progress: &progress };
+        let (write, keep_to, progress) = (false, u64::MAX, &progress);
+        let powers = &Powers::default();
+        let plan = Plan { storage, shard, mode, write, keep_to, powers, progress };
         let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
         let facts = state.facts;
         let view = Arc::new(View::new(shard, view));
@@ -305,8 +307,9 @@ impl Stream {
         let (claim, seq) = (loaded.durable, loaded.cursor.seq);
         let progress = AtomicU64::new(0);
         let (shard, mode) = (self.view.shard, Recovery::TolerateTail);
-        let (storage, write, powers) = (&self.storage, false, &Powers::default());
-        let plan = Plan { storage, shard, mode, write, powers, progress: &progress };
+        let (storage, write, keep_to, progress) = (&self.storage, false, u64::MAX, &progress);
+        let powers = &Powers::default();
+        let plan = Plan { storage, shard, mode, write, keep_to, powers, progress };
         let (state, view, expected, prev_crc) = recover::look(&plan, loaded)?;
         self.view.replace(view);
         (self.state, self.expected, self.prev_crc) = (state, expected, prev_crc);

@@ -191,7 +191,7 @@ pub(crate) fn metrics(inner: &Inner) -> Vec<ShardMetrics> {
             ..port.meters.snapshot(port.view.shard)
         }
     };
-    ports.iter().map(of).collect()
+    ports.all().iter().map(of).collect()
 }
 
 /// How the engine is.
@@ -199,16 +199,16 @@ pub(crate) fn of(inner: &Inner) -> Health {
     let mut ward = Ward::new(inner);
     ward.surroundings(inner);
     if let Shards::Ports(ports) = &inner.shards {
-        for port in ports {
-            ward.shard(port);
+        for port in ports.all() {
+            ward.shard(&port);
         }
     }
-    let views: Vec<&Arc<View>> = match &inner.shards {
-        Shards::Ports(ports) => ports.iter().map(|port| &port.view).collect(),
-        Shards::Views(views, _) => views.iter().collect(),
+    let views: Vec<Arc<View>> = match &inner.shards {
+        Shards::Ports(ports) => ports.all().iter().map(|port| Arc::clone(&port.view)).collect(),
+        Shards::Views(views, _) => views.clone(),
     };
     for view in views {
-        ward.damage(inner, view);
+        ward.damage(inner, &view);
     }
     let mut findings = ward.findings;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -284,6 +284,7 @@ impl Ward {
             self.find(HealthKind::Buffered, Severity::Note, what, advice);
         }
         let Shards::Ports(ports) = &inner.shards else { return };
+        let ports = ports.all();
         let used = ports.iter().map(|port| port.under_way.backend);
         let Some(plain) = used.into_iter().find(|used| !["io_uring", "simulated"].contains(used))
         else {

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::{Catalog, Entry};
 use crate::catchup::Source;
+use crate::config::Config;
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
@@ -32,6 +33,8 @@ use crate::work::ShardReport;
 pub(crate) struct Inner {
     pub dir: PathBuf,
     pub storage: Arc<dyn Storage>,
+    /// What it was opened with; `None` when it only reads.
+    pub config: Option<Config>,
     pub facts: DirectoryFacts,
     pub catalog: Arc<RwLock<Catalog>>,
     /// Creations that are not known to be durable yet. One at a time goes on, so that a name is
@@ -56,9 +59,26 @@ pub(crate) struct Creation {
 /// What stands behind the logs.
 pub(crate) enum Shards {
     /// This process writes.
-    Ports(Vec<Arc<Port>>),
+    Ports(Ports),
     /// Read only: the views, and what keeps them up with a foreign writer.
     Views(Vec<Arc<View>>, Option<StopOnDrop>),
+}
+
+/// The shards that this process writes. Each is replaced when it is reopened.
+pub(crate) struct Ports(Vec<RwLock<Arc<Port>>>);
+
+impl Ports {
+    pub(crate) fn new(ports: Vec<Arc<Port>>) -> Self {
+        Self(ports.into_iter().map(RwLock::new).collect())
+    }
+
+    pub(crate) fn get(&self, shard: ShardId) -> Arc<Port> {
+        Arc::clone(&self.0[usize::from(shard.0)].read())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Port>> {
+        self.0.iter().map(|port| Arc::clone(&port.read())).collect()
+    }
 }
 
 /// Stops a thread of the engine's when the engine goes.
@@ -73,6 +93,7 @@ impl Drop for StopOnDrop {
 /// What `open` puts together.
 pub(crate) struct Opened {
     pub storage: Arc<dyn Storage>,
+    pub config: Option<Config>,
     pub facts: DirectoryFacts,
     pub catalog: Arc<RwLock<Catalog>>,
     pub shards: Shards,
@@ -108,12 +129,13 @@ pub struct LogInfo {
 
 impl Inner {
     pub(crate) fn new(dir: PathBuf, opened: Opened) -> Self {
-        let Opened { storage, facts, catalog, shards, threads, grant, reports } = opened;
+        let Opened { storage, config, facts, catalog, shards, threads, grant, reports } = opened;
         Self {
             dir,
             indexes: Arc::new(Indexes::new(Arc::clone(&storage))),
             reads: Arc::new(Reads::new(Arc::clone(&storage))),
             storage,
+            config,
             facts,
             catalog,
             creating: Mutex::default(),
@@ -124,28 +146,37 @@ impl Inner {
         }
     }
 
-    pub(crate) fn view(&self, shard: ShardId) -> &Arc<View> {
+    pub(crate) fn view(&self, shard: ShardId) -> Arc<View> {
         match &self.shards {
-            Shards::Ports(ports) => &ports[usize::from(shard.0)].view,
-            Shards::Views(views, _) => &views[usize::from(shard.0)],
+            Shards::Ports(ports) => Arc::clone(&ports.get(shard).view),
+            Shards::Views(views, _) => Arc::clone(&views[usize::from(shard.0)]),
         }
     }
 
-    pub(crate) fn port(&self, shard: ShardId) -> Result<&Arc<Port>> {
+    pub(crate) fn port(&self, shard: ShardId) -> Result<Arc<Port>> {
         match &self.shards {
-            Shards::Ports(ports) => Ok(&ports[usize::from(shard.0)]),
+            Shards::Ports(ports) => Ok(ports.get(shard)),
             Shards::Views(..) => Err(Error::Invalid("the engine is open for reading only".into())),
+        }
+    }
+
+    /// The shard was reopened: its old readers are told.
+    pub(crate) fn replace(&self, shard: ShardId, port: Arc<Port>) {
+        let Shards::Ports(ports) = &self.shards else { return };
+        let old = std::mem::replace(&mut *ports.0[usize::from(shard.0)].write(), port);
+        if let Some(cause) = old.intake.halted() {
+            old.view.supersede(cause);
         }
     }
 
     pub(crate) fn source(&self, shard: ShardId) -> Source {
         let intake = match &self.shards {
-            Shards::Ports(ports) => Some(Arc::clone(&ports[usize::from(shard.0)].intake)),
+            Shards::Ports(ports) => Some(Arc::clone(&ports.get(shard).intake)),
             Shards::Views(..) => None,
         };
         Source {
             storage: Arc::clone(&self.storage),
-            view: Arc::clone(self.view(shard)),
+            view: self.view(shard),
             intake,
             indexes: Arc::clone(&self.indexes),
             unit: self.facts.unit as usize,
@@ -154,7 +185,8 @@ impl Inner {
     }
 
     pub(crate) fn info(&self, entry: &Entry) -> Option<LogInfo> {
-        let view = self.view(entry.id.shard()).lock();
+        let view = self.view(entry.id.shard());
+        let view = view.lock();
         let log = view.log(entry.id)?;
         Some(LogInfo {
             id: entry.id,
@@ -175,7 +207,7 @@ impl Drop for Inner {
     /// Asks the shards to close and does not wait: their threads drain and end by themselves.
     fn drop(&mut self) {
         let Shards::Ports(ports) = &self.shards else { return };
-        for port in ports {
+        for port in ports.all() {
             port.force_request(Request::Close(Reply::new()));
         }
     }

@@ -76,6 +76,7 @@ mod reclaim;
 mod record;
 mod recover;
 mod reindex;
+mod reopen;
 mod reply;
 mod retain;
 mod scan;

@@ -75,13 +75,13 @@ impl Log {
             None => return Err(Error::Undriven),
         }
         let first = Position { epoch, lsn: first_lsn };
-        change(port, vec![cut::naming(&port.view, self.id, first)])?;
+        change(&port, vec![cut::naming(&port.view, self.id, first)])?;
         port.view.begin_epoch(self.id, epoch, first_lsn);
         if port.view.lock().log(self.id).is_none() {
             return Err(gone(self.id));
         }
         let record_bytes_max = self.inner.facts.record_bytes_max as usize;
-        Ok(Writer::new(Arc::clone(port), self.id, first, record_bytes_max))
+        Ok(Writer::new(port, self.id, first, record_bytes_max))
     }
 
     /// Reads from anywhere; ends at the durable end unless it is made to
@@ -203,7 +203,8 @@ impl Log {
     /// Moves the start of the log up to `lsn`, durably: everything below it is gone for readers,
     /// who are told `Trimmed`. `lsn` may be the durable end, which leaves nothing. The space comes
     /// back later, segment by segment, once no log needs one. Below the start there is nothing to
-    /// do, which is no error.
+    /// do, which is no error. Durable cursors do not hold it: unlike retention, this is the owner's
+    /// explicit choice, and a consumer that was further back is told `Trimmed`.
     ///
     /// A caller that stops waiting (an error) may find the start moved all the same.
     ///
@@ -221,7 +222,7 @@ impl Log {
                 return Ok(());
             }
         }
-        change(port, vec![Edit::Start { log: self.id, start: lsn }])?;
+        change(&port, vec![Edit::Start { log: self.id, start: lsn }])?;
         port.view.raise_start(self.id, lsn);
         Ok(())
     }
@@ -242,7 +243,7 @@ impl Log {
             return Err(Error::Invalid("damage at the log's end: open with Salvage".into()));
         }
         let facts = damage::give_up(self.id, damage);
-        change(port, vec![Edit::Damage(facts)])?;
+        change(&port, vec![Edit::Damage(facts)])?;
         if let Some(log) = port.view.lock().log_mut(self.id) {
             log.damages.retain(|d| (d.first_lsn, d.segment) != (facts.first_lsn, facts.segment));
             log.damages.push(facts);
@@ -257,7 +258,7 @@ impl Log {
     pub fn set(&self, settings: LogSettings) -> Result<()> {
         let port = self.inner.port(self.id.shard())?;
         self.info()?;
-        change(port, vec![Edit::Settings { log: self.id, settings }])?;
+        change(&port, vec![Edit::Settings { log: self.id, settings }])?;
         self.inner.catalog.write().set(self.id, settings);
         Ok(())
     }
@@ -275,7 +276,8 @@ impl Log {
     /// # Errors
     /// `NoSuchLog` when the log was deleted.
     pub fn cursors(&self) -> Result<Vec<(String, Lsn)>> {
-        let view = self.inner.view(self.id.shard()).lock();
+        let view = self.inner.view(self.id.shard());
+        let view = view.lock();
         view.log(self.id).ok_or_else(|| gone(self.id))?;
         let cursors = view.cursors.of(self.id).iter();
         Ok(cursors.map(|(name, lsn)| (String::from(&**name), *lsn)).collect())

@@ -26,6 +26,19 @@ pub(crate) enum Name {
     Foreign,
 }
 
+impl Name {
+    /// The shard whose file it is.
+    pub(crate) fn shard(self) -> Option<ShardId> {
+        match self {
+            Self::Manifest { shard, .. }
+            | Self::Segment { shard, .. }
+            | Self::Index { shard, .. }
+            | Self::Hint { shard } => Some(shard),
+            Self::Lock | Self::Probe | Self::Aside | Self::Foreign => None,
+        }
+    }
+}
+
 pub(crate) fn manifest(shard: ShardId, copy: usize, slot: usize) -> String {
     format!("manifest-{:03}-{}{}", shard.0, ['a', 'b'][copy], slot)
 }

@@ -29,7 +29,7 @@ use crate::follow;
 use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, HintPage, SegmentHeader, UNIT_MIN};
 use crate::hint::Hint;
-use crate::inner::{Opened, Shards};
+use crate::inner::{Opened, Ports, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
 use crate::io::{
@@ -40,7 +40,7 @@ use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
 use crate::owner::{DirectoryLock, Grant, Owner};
 use crate::quota::Usage;
-use crate::reclaim::{self, Reclaim};
+use crate::reclaim::Reclaim;
 use crate::recover::{Recovered, recover};
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
@@ -120,15 +120,20 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
     let recovered = recover_all(&storage, &config, loaded, Some(&grant))?;
     let facts = recovered.first().map_or_else(DirectoryFacts::default, |shard| shard.state.facts);
     check_fits(&config, &facts)?;
-    remove_unnamed(&*storage, &recovered, &files)?;
-    let next_number = next_numbers(&recovered, &files);
+    let state = |shard: ShardId| {
+        recovered.get(usize::from(shard.0)).map(|shard| (&shard.state, shard.last_term))
+    };
+    remove_unnamed(&*storage, state, &files)?;
+    let number =
+        |(n, shard): (usize, &Recovered)| next_number(ShardId(n as u16), &shard.state, &files);
+    let numbers: Vec<u64> = recovered.iter().enumerate().map(number).collect();
     if let Some(lease) = &grant.lease {
         lease.check(storage.clock().boot_ns())?;
     }
-    start(storage, &config, facts, recovered, &next_number, grant)
+    start(storage, &config, facts, recovered, &numbers, grant)
 }
 
-fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
+pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
     let names = storage.list().map_err(|e| Error::io("listing the directory", e))?;
     Ok(names.into_iter().map(|name| (name.clone(), names::parse(&name))).collect())
 }
@@ -257,8 +262,9 @@ fn recover_all(
             let storage = Arc::clone(&storage);
             move || {
                 let Some(loaded) = theirs.lock().take() else { return };
-                let (storage, progress) = (&storage, &*progress);
-                let plan = Plan { storage, shard, mode, write, powers: &powers, progress };
+                let (storage, progress, keep_to) = (&storage, &*progress, u64::MAX);
+                let powers = &powers;
+                let plan = Plan { storage, shard, mode, write, keep_to, powers, progress };
                 *result.lock() = Some(recover(&plan, loaded));
             }
         };
@@ -304,10 +310,10 @@ fn watch(storage: &dyn Storage, threads: &[JoinHandle<()>], progress: &AtomicU64
 }
 
 /// Removes files of ours that no manifest names, when they provably never held a batch; sets the
-/// others aside.
-fn remove_unnamed(
+/// others aside. `state` gives a shard's state and the last term before this recovery.
+pub(crate) fn remove_unnamed<'a>(
     storage: &dyn Storage,
-    recovered: &[Recovered],
+    state: impl Fn(ShardId) -> Option<(&'a State, u32)>,
     files: &[(String, Name)],
 ) -> Result<()> {
     let mut changed = false;
@@ -317,8 +323,7 @@ fn remove_unnamed(
             Name::Index { shard, file } => (shard, file, true),
             _ => continue,
         };
-        let shard = recovered.get(usize::from(shard.0));
-        let state = shard.map(|shard| (&shard.state, shard.last_term));
+        let state = state(shard);
         let facts = state.and_then(|(s, _)| s.segments.values().find(|facts| facts.file == file));
         // A retired one waits for the shard to remove it or to use it again.
         let retired = !is_index && state.is_some_and(|(s, _)| s.retired.contains_key(&file));
@@ -366,25 +371,17 @@ fn never_used(storage: &dyn Storage, name: &str, state: &State, before: u32) -> 
     Ok(header.directory == state.facts.directory && left_over)
 }
 
-fn next_numbers(recovered: &[Recovered], files: &[(String, Name)]) -> Vec<u64> {
-    let mut next = vec![1; recovered.len()];
-    let named = recovered.iter().enumerate().flat_map(|(shard, recovered)| {
-        let state = &recovered.state;
-        let files = state.segments.values().map(|facts| facts.file);
-        files.chain(state.retired.keys().copied()).map(move |file| (shard, file))
-    });
+/// The first number that no file of the shard has, named or not.
+pub(crate) fn next_number(shard: ShardId, state: &State, files: &[(String, Name)]) -> u64 {
+    let named = state.segments.values().map(|facts| facts.file);
+    let named = named.chain(state.retired.keys().copied());
     let listed = files.iter().filter_map(|(_, name)| match name {
-        Name::Segment { shard, file } | Name::Index { shard, file } => {
-            Some((usize::from(shard.0), *file))
+        Name::Segment { shard: of, file } | Name::Index { shard: of, file } => {
+            (*of == shard).then_some(*file)
         }
         _ => None,
     });
-    for (shard, file) in named.chain(listed) {
-        if let Some(next) = next.get_mut(shard) {
-            *next = (*next).max(file + 1);
-        }
-    }
-    next
+    named.chain(listed).max().map_or(1, |last| last + 1)
 }
 
 fn start(
@@ -395,7 +392,7 @@ fn start(
     next_numbers: &[u64],
     grant: Grant,
 ) -> Result<Outcome> {
-    let usage = Arc::new(Usage::new(config.quota_bytes, used_bytes(&*storage, config, &recovered)));
+    let all = Usage::new(config.quota_bytes, 0);
     let mut catalog = Catalog::new(facts.shards);
     let mut ports = Vec::new();
     let mut shards = Vec::new();
@@ -406,6 +403,7 @@ fn start(
         recovered.state.logs.values().for_each(|facts| catalog.add(facts));
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);
+        let usage = Arc::new(all.beside(0));
         let shard = make_shard(&storage, config, id, recovered, number, &grant, &usage)?;
         ports.push(Arc::clone(&shard.port));
         shards.push(shard);
@@ -433,7 +431,8 @@ fn start(
         storage,
         facts,
         catalog: Arc::new(RwLock::new(catalog)),
-        shards: Shards::Ports(ports),
+        config: Some(config.clone()),
+        shards: Shards::Ports(Ports::new(ports)),
         threads,
         grant: Some(grant),
         reports,
@@ -441,16 +440,7 @@ fn start(
     Ok((config.dir.clone(), opened, drivers))
 }
 
-/// What the files of all shards take; looked at only where there is a quota.
-fn used_bytes(storage: &dyn Storage, config: &Config, recovered: &[Recovered]) -> u64 {
-    if config.quota_bytes == 0 {
-        return 0;
-    }
-    let shards = recovered.iter().enumerate();
-    shards.map(|(shard, r)| reclaim::used_bytes(storage, ShardId(shard as u16), &r.state)).sum()
-}
-
-fn run_shard(
+pub(crate) fn run_shard(
     storage: &dyn Storage,
     config: &Config,
     index: usize,
@@ -473,7 +463,7 @@ fn run_shard(
     Ok(thread)
 }
 
-fn make_shard(
+pub(crate) fn make_shard(
     storage: &Arc<dyn Storage>,
     config: &Config,
     id: ShardId,
@@ -521,6 +511,7 @@ fn make_shard(
         requests: Mutex::default(),
         collected: Mutex::default(),
         meters: Arc::default(),
+        usage: Arc::clone(usage),
         under_way: Arc::new(UnderWay::new(&*disk, operations, config.slow_write_ms)),
     });
     port.meters.turned_ns.set(storage.clock().mono_ns());
@@ -601,6 +592,7 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config, owner: &dyn Owner) ->
     let shards = Shards::Views(views.collect(), None);
     let (threads, grant) = (Vec::new(), None);
     let catalog = Arc::new(RwLock::new(catalog));
-    let opened = Opened { storage, facts, catalog, shards, threads, grant, reports };
+    let config = None;
+    let opened = Opened { storage, config, facts, catalog, shards, threads, grant, reports };
     Ok(opened)
 }

@@ -267,7 +267,9 @@ impl Reader {
         }
         view.ended.as_ref().map(|ended| match ended {
             Ended::Closed => Ok(false),
-            Ended::Halted(cause) => Err(Error::Halted { cause: Arc::clone(cause) }),
+            Ended::Halted(cause) | Ended::Replaced(cause) => {
+                Err(Error::Halted { cause: Arc::clone(cause) })
+            }
         })
     }
 

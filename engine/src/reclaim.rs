@@ -66,13 +66,17 @@ impl Reclaim {
         }
     }
 
-    /// Takes over what an earlier run has retired and not removed. Blocking.
+    /// Takes over what an earlier run has retired and not removed, and counts what the shard's
+    /// files take, if there is a quota. Blocking.
     pub(crate) fn begin(
         storage: &dyn Storage,
         shard: ShardId,
         state: &State,
         usage: Arc<Usage>,
     ) -> Self {
+        if usage.is_bounded() {
+            usage.recount(used_bytes(storage, shard, state));
+        }
         let mut reclaim = Self::new(shard, usage);
         for file in state.retired.keys() {
             match storage.open(&names::segment(shard, *file), Mode::Read) {
@@ -210,7 +214,7 @@ impl Reclaim {
 }
 
 /// What the segments, spares, retired files and indexes of a shard take. Blocking.
-pub(crate) fn used_bytes(storage: &dyn Storage, shard: ShardId, state: &State) -> u64 {
+fn used_bytes(storage: &dyn Storage, shard: ShardId, state: &State) -> u64 {
     let len = |name: String| storage.open(&name, Mode::Read).map_or(0, |(_, bytes)| bytes);
     let named = state.segments.values().map(|facts| facts.file);
     let files = named.chain(state.retired.keys().copied());

@@ -3,8 +3,7 @@
 //! Invariants:
 //! - `turn` is all that a shard ever does: old work before new, background work one bounded step at
 //!   a time. It parks in one place, inside its disk, and blocks nowhere else.
-//! - The order of what becomes true: a batch is durable → it is in the view → its waiters are
-//!   acked.
+//! - The order of what becomes true: a batch is durable → in the view → its waiters are acked.
 //! - The first failure of a commit or of the manifest ends the shard: nothing is retried, nothing
 //!   that was in flight is acked, the cause is kept.
 //!
@@ -73,6 +72,7 @@ pub(crate) struct Port {
     pub meters: Arc<Meters>,
     /// What is at its disk.
     pub under_way: Arc<UnderWay>,
+    pub usage: Arc<crate::quota::Usage>,
 }
 
 /// Requests that wait for the shard.
@@ -272,8 +272,7 @@ impl Shard {
         self.closing != Closing::Done
     }
 
-    /// How long to park. Declares it first, then looks once more: an append that came before the
-    /// declaration is seen here, one that comes after it rings the bell.
+    /// How long to park. Declares it, then looks once more: a later append rings the bell.
     fn next_wait(&mut self, limit: Option<Duration>) -> Wait {
         let busy = !self.commit.in_flight.is_empty();
         self.port.intake.park(busy);
@@ -723,16 +722,14 @@ impl Shard {
         self.collect(now, |collector, yard| collector.drain(yard))
     }
 
-    /// A batch waits for a segment that cannot be made, or the manifest for room: on a full disk a
-    /// close that waited for it would never end.
+    /// On a full disk: a close that waited for a segment, or for the manifest, would never end.
     fn is_stuck(&self) -> bool {
         let no_segment =
             self.commit.pending.is_some() && !self.fits_pending() && self.segments.is_starved();
         self.commit.in_flight.is_empty() && (no_segment || self.manifest.wake_at().is_some())
     }
 
-    /// Closes without what cannot be written: a mark is missed by nobody, what was staged is
-    /// unknown.
+    /// Closes without what cannot be written: nobody misses a mark, what was staged is unknown.
     fn let_go(&mut self) {
         let mark = self.commit.pending.as_ref().is_some_and(|pending| pending.records == 0);
         if mark && !self.port.intake.has_work(false) {
@@ -748,7 +745,10 @@ impl Shard {
         self.closing = Closing::Done;
         self.port.intake.finish();
         self.port.view.end(Ended::Closed);
-        self.close_replies.drain(..).for_each(|reply| reply.set(Ok(())));
+        // A disk that is lost may still have writes of ours: nothing may be built on their end.
+        let lost = self.port.intake.halted().filter(|_| self.disk_lost);
+        let answer = || lost.clone().map_or(Ok(()), |cause| Err(Error::Halted { cause }));
+        self.close_replies.drain(..).for_each(|reply| reply.set(answer()));
         self.collector.fail(&Error::Closed);
         self.port.end_requests();
     }

@@ -187,11 +187,11 @@ fn take_batch(
         seq: header.seq,
         crc,
         prev_crc: header.prev_crc,
-        whole: parsed.is_ok(),
+        whole: parsed.is_ok() && header.seq <= work.plan.keep_to,
     };
     let next = header.seq == work.expected && header.prev_crc == work.prev_crc;
     match parsed {
-        Ok(batch) if next && !work.troubled => {
+        Ok(batch) if next && found.whole && !work.troubled => {
             let runs: Vec<Run> = batch.runs.iter().collect();
             work.accept(&found, header.time_us, &runs);
         }

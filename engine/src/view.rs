@@ -175,6 +175,8 @@ pub(crate) struct StreamEnd {
 pub(crate) enum Ended {
     Closed,
     Halted(Arc<Cause>),
+    /// The shard failed and was reopened: another view goes on.
+    Replaced(Arc<Cause>),
 }
 
 /// See the module.
@@ -309,6 +311,13 @@ impl View {
     /// No more batches will come.
     pub(crate) fn end(&self, why: Ended) {
         self.state.lock().ended.get_or_insert(why);
+        self.wait.notify(&mut Vec::new());
+    }
+
+    /// The shard was reopened: what this view says may not hold any more, so its readers end.
+    pub(crate) fn supersede(&self, cause: Arc<Cause>) {
+        self.state.lock().ended = Some(Ended::Replaced(cause));
+        self.trims.fetch_add(1, Ordering::Release);
         self.wait.notify(&mut Vec::new());
     }
 

@@ -87,6 +87,9 @@ pub(crate) struct Plan<'a> {
     pub mode: Recovery,
     /// Make it true on disk; else only look.
     pub write: bool,
+    /// Batches beyond this one are torn, however they look: one whose write has failed may be read
+    /// and not be on the medium. `u64::MAX` when nobody remembers a failure.
+    pub keep_to: u64,
     pub powers: &'a Powers,
     /// Bytes scanned so far, for who watches.
     pub progress: &'a AtomicU64,

@@ -374,6 +374,37 @@ fn retention_moves_the_start_and_frees_space() {
     assert_eq!(ticket.wait().unwrap().position.lsn.0, 405);
 }
 
+/// A consumer was slow, and retention took what its durable cursor had not come by for. Settings
+/// stop at the lowest cursor; truncation is the owner's own choice, and does not.
+#[test]
+fn retention_stops_at_a_cursor_and_truncation_does_not() {
+    use sapwood::{LogSettings, Lsn};
+    let (mut life, writer) = settled(19);
+    life.tap.record(false);
+    let log = life.engine.log("a").unwrap();
+    let (slow, fast) = (log.cursor("slow").unwrap(), log.cursor("fast").unwrap());
+    slow.set(Lsn(3)).unwrap();
+    fast.set(Lsn(5)).unwrap();
+    log.set(LogSettings { retention_bytes: Some(1), ..LogSettings::default() }).unwrap();
+    for n in 5..205 {
+        writer.submit(cuts::judge::payload("a", n)).unwrap().wait().unwrap();
+    }
+    let start = |life: &Life| {
+        life.engine.gc().unwrap();
+        log.start().unwrap().0
+    };
+    assert_eq!(start(&life), 3, "the slowest holds");
+    slow.set(Lsn(100)).unwrap();
+    assert_eq!(start(&life), 5, "then the other one");
+    fast.delete().unwrap();
+    assert_eq!(start(&life), 100, "a deleted one holds nothing");
+    log.truncate(Lsn(150)).unwrap();
+    assert_eq!(start(&life), 150, "truncation asks no cursor, and retention goes no further");
+    slow.delete().unwrap();
+    assert!(start(&life) > 200, "nobody holds it");
+    (0..5).for_each(|_| life.turn());
+}
+
 /// A quota is a full disk: appends are refused, and go on once something was truncated.
 #[test]
 fn a_quota_refuses_and_collection_relieves() {
@@ -473,6 +504,41 @@ fn open_after_a_crash() {
         let life = Life::open(&world, config(), model, true);
         life.demand(&[
             "take lock",
+            "sync segment",
+            "create index",
+            "write index",
+            "sync index",
+            "sync-dir",
+            "write manifest",
+            "sync manifest",
+            "truncate segment",
+        ]);
+    }
+}
+
+/// A write fails, the shard halts; then the power goes in every step of its reopening.
+#[test]
+fn reopen_shard() {
+    for seed in 90..93 {
+        let (mut life, writer) = settled(seed);
+        life.tap.record(false);
+        let world = life.tap.disk();
+        world.set_faults(Faults { eio_write: 1_000_000, ..Faults::default() });
+        let failed = writer.submit(cuts::judge::payload("a", 5)).unwrap().wait();
+        assert!(matches!(failed, Err(Error::Unknown { .. })), "{failed:?}");
+        world.set_faults(Faults::default());
+        life.model.get_mut("a").unwrap().staged = 6;
+        life.tap.record(true);
+        let shard = sapwood::ShardId(0);
+        let driver = life.step(|life| life.engine.reopen_shard_driven(shard).unwrap());
+        life.driving = vec![driver.bind().unwrap()];
+        let kept = life.engine.log("a").unwrap().durable().unwrap().0;
+        let known = life.model.get_mut("a").unwrap();
+        (known.acked, known.staged) = (kept, kept);
+        let writer = life.writer("a");
+        life.append(&writer, "a", 3);
+        life.close();
+        life.demand(&[
             "sync segment",
             "create index",
             "write index",

@@ -139,6 +139,67 @@ fn one_shard_halts_and_the_others_go_on() {
 }
 
 #[test]
+fn a_reopened_shard_goes_on_beside_one_that_never_stopped() {
+    let disk = SimStorage::new(8, Faults::default());
+    let (engine, mut drivers) = open(&disk, Config { shards: 2, ..config() });
+    let (x, y) = (engine.log("x").unwrap(), engine.log("y").unwrap());
+    let (shard, healthy) = (x.info().unwrap().shard, y.info().unwrap().shard);
+    let (of_x, of_y) = (x.writer().unwrap(), y.writer().unwrap());
+    let mut reader = x.reader(From::Start).unwrap();
+    let mut beside = 0u64;
+    let mut go_on = |many: u64| {
+        for _ in 0..many {
+            let ack = of_y.append(vec![1; 20_000]).wait().unwrap();
+            assert_eq!(ack.position.lsn, Lsn(beside));
+            beside += 1;
+        }
+        beside
+    };
+    let (mut acked, mut writer) = (0u64, of_x);
+    for life in 0..4 {
+        for _ in 0..30 {
+            let ack = writer.append(vec![2; 20_000]).wait().unwrap();
+            assert_eq!(ack.position.lsn, Lsn(acked));
+            acked += 1;
+        }
+        assert!(matches!(engine.reopen_shard_driven(shard), Err(Error::Invalid(_))), "it runs");
+        disk.set_faults(Faults { eio_write: 1_000_000, ..Faults::default() });
+        assert!(matches!(writer.submit(b"1").unwrap().wait(), Err(Error::Unknown { .. })));
+        if life == 1 {
+            // Its recovery fails too: it stays halted, and is reopened later.
+            let refused = engine.reopen_shard_driven(shard).map(|_| ());
+            assert!(refused.is_err());
+        }
+        disk.set_faults(Faults::default());
+        go_on(30);
+        let driver = engine.reopen_shard_driven(shard).unwrap();
+        go_on(30);
+        drivers.retain(|driving| driving.shard() == healthy);
+        drivers.push(driver.bind().unwrap());
+        // The old handles are told, for good.
+        let late = writer.submit(b"late".to_vec()).unwrap_err();
+        assert!(matches!(late.error, Error::Halted { .. }) && late.record.unwrap() == b"late");
+        assert!(matches!(reader.next().wait(), Err(Error::Halted { .. })));
+        writer = x.writer().unwrap();
+        let first = writer.first().lsn.0;
+        assert_eq!(first, acked, "what was unknown is not there");
+        assert_eq!(payloads(&x).len() as u64, acked);
+        reader = x.reader(From::Lsn(Lsn(acked))).unwrap();
+        assert!(reader.next().wait().unwrap().is_none());
+    }
+    let beside = go_on(1);
+    engine.log("new").unwrap().writer().unwrap().append(b"n").wait().unwrap();
+    engine.close().unwrap();
+    drop((x, y, writer, of_y, reader, drivers, engine));
+    let (engine, _drivers) = open(&disk, config());
+    assert!(engine.recovery().iter().all(|report| report.clean && report.repaired.is_empty()));
+    assert_eq!(payloads(&engine.log("x").unwrap()).len() as u64, acked);
+    assert_eq!(payloads(&engine.log("y").unwrap()).len() as u64, beside);
+    assert_eq!(payloads(&engine.log("new").unwrap()), [b"n"]);
+    engine.close().unwrap();
+}
+
+#[test]
 fn a_full_disk_refuses_and_resumes_by_itself() {
     for seed in 0..10 {
         let disk = SimStorage::new(seed, Faults::default());

@@ -62,7 +62,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["open"],
     &["engine"],
-    &["publish"],
+    &["publish", "reopen"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.

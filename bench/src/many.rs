@@ -1,0 +1,242 @@
+//! `bench many-logs`: what a log costs when there are very many: rate, time to open, memory, files.
+//!
+//! The directory with all the logs is opened in a process of its own, so that its memory is that
+//! of the logs and of nothing that ran before.
+//!
+//! Invariants: both sides of the rate are measured in turns, on one engine; memory per log is what
+//! opening with the logs takes beyond opening without.
+//!
+//! Not here: latency of a writer (`latency`), the figures with their rivals (`cells`).
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use sapwood::{Config, Engine, From, LogOptions, Writer};
+
+use crate::environment::Environment;
+use crate::folder::Folder;
+use crate::meter;
+
+/// Threads that append, and what each has outstanding.
+const THREADS: usize = 2;
+const OUTSTANDING: usize = 256;
+/// Payload of a record.
+const RECORD_BYTES: usize = 128;
+/// Threads that open writers: each opening waits for a write of the manifest.
+const OPENERS: usize = 16;
+/// Logs that are read while all are open.
+const READ: usize = 1000;
+/// Goals: of the rate, of the time to open after a clean close, of the memory per log.
+const RATE_MIN: f64 = 0.9;
+const OPEN_MAX: Duration = Duration::from_secs(2);
+const BYTES_MAX: f64 = 512.0;
+
+/// What `bench many-logs` can be told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ManyArgs {
+    /// Data goes into a fresh folder under this one, removed after
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Logs of the directory that is opened
+    #[arg(long, default_value_t = 100_000)]
+    pub logs: usize,
+    /// Logs that are appended to, beside one
+    #[arg(long, default_value_t = 10_000)]
+    pub appended: usize,
+    /// Rounds of the rate
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Seconds of each timed window
+    #[arg(long, default_value_t = 1.0)]
+    pub secs: f64,
+    /// Open this directory, say what it took, and end: how the benchmark calls itself
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub opens: Option<PathBuf>,
+}
+
+/// Measures, prints.
+///
+/// # Errors
+/// When anything was refused or failed.
+pub fn run(args: &ManyArgs) -> Result<()> {
+    if let Some(dir) = &args.opens {
+        return tell_opening(dir);
+    }
+    ensure!(args.rounds > 0 && args.appended > 0 && args.logs >= args.appended, "too few");
+    print!("{}", Environment::of(&args.dir));
+    let folder = Folder::fresh(&args.dir)?;
+    let (none, all) = (folder.path().join("none"), folder.path().join("all"));
+    make(&none, 0)?;
+    let created = make(&all, args.logs)?;
+    println!("create {} logs: {:.2} s", args.logs, created.as_secs_f64());
+    let empty = open_elsewhere(&none)?;
+    report_opening(args, "never appended to", &empty, &open_elsewhere(&all)?);
+    rates(args, &all)?;
+    report_opening(args, "after appends", &empty, &open_elsewhere(&all)?);
+    Ok(())
+}
+
+/// Makes a directory with so many logs, and closes it. How long the logs took.
+fn make(dir: &Path, logs: usize) -> Result<Duration> {
+    let engine = Engine::open(Config::new(dir))?;
+    let options = LogOptions::default();
+    let names: Vec<String> = (0..logs).map(name).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
+    let since = Instant::now();
+    engine.create_many(&wanted)?;
+    let took = since.elapsed();
+    engine.close()?;
+    Ok(took)
+}
+
+fn name(n: usize) -> String {
+    format!("tenant/{n:06}/events")
+}
+
+/// What opening took: seconds, and bytes of resident memory.
+struct Opening {
+    seconds: f64,
+    rss: f64,
+    files: f64,
+}
+
+fn open_elsewhere(dir: &Path) -> Result<Opening> {
+    let me = std::env::current_exe().context("find this program")?;
+    let out = Command::new(me).args(["bench", "many-logs", "--opens"]).arg(dir).output()?;
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let [seconds, rss, files] = numbers[..] else { bail!("the opening said {text:?}") };
+    Ok(Opening { seconds, rss, files })
+}
+
+fn tell_opening(dir: &Path) -> Result<()> {
+    let before = meter::rss().unwrap_or(0);
+    let since = Instant::now();
+    let engine = Engine::open(Config::new(dir))?;
+    let seconds = since.elapsed().as_secs_f64();
+    let rss = meter::rss().unwrap_or(0).saturating_sub(before);
+    let clean = engine.recovery().iter().all(|shard| shard.clean);
+    ensure!(clean, "it was not closed in order");
+    println!("{seconds} {rss} {}", open_files()?);
+    engine.close()?;
+    Ok(())
+}
+
+fn open_files() -> Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd").context("count open files")?.count())
+}
+
+fn report_opening(args: &ManyArgs, when: &str, empty: &Opening, all: &Opening) {
+    let each = (all.rss - empty.rss) / args.logs as f64;
+    let good = |met: bool| if met { "met" } else { "MISSED" };
+    println!(
+        "open {} logs, {when}: {:.2} s (goal {} s: {}), {each:.0} B each (goal {BYTES_MAX}: {}), \
+         {} files",
+        args.logs,
+        all.seconds,
+        OPEN_MAX.as_secs(),
+        good(all.seconds <= OPEN_MAX.as_secs_f64()),
+        good(each <= BYTES_MAX),
+        all.files
+    );
+}
+
+/// One log and many under the same load, in turns; then the files open with all of them in use.
+fn rates(args: &ManyArgs, dir: &Path) -> Result<()> {
+    let engine = Engine::open(Config::new(dir))?;
+    let since = Instant::now();
+    let writers = open_writers(&engine, args.appended)?;
+    println!("open {} writers: {:.2} s", args.appended, since.elapsed().as_secs_f64());
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        eprintln!("round {} of {}", round + 1, args.rounds);
+        one.push(rate(&writers[..1], args.secs)?);
+        many.push(rate(&writers, args.secs)?);
+    }
+    let (one, many) = (median(&mut one), median(&mut many));
+    let ratio = many / one;
+    println!(
+        "appends of {RECORD_BYTES} B a second: {one:.0} to one log, {many:.0} to {}: {ratio:.2} \
+         (goal {RATE_MIN}: {})",
+        args.appended,
+        if ratio >= RATE_MIN { "met" } else { "MISSED" }
+    );
+    let step = (args.appended / READ).max(1);
+    let mut readers = Vec::new();
+    for n in (0..args.appended).step_by(step) {
+        let log = engine.find(&name(n))?.context("a log is missing")?;
+        let mut reader = log.reader(From::Start)?;
+        ensure!(reader.next().wait()?.is_some(), "log {n} has no record");
+        readers.push(reader);
+    }
+    println!("files open with {} readers: {}", readers.len(), open_files()?);
+    drop((readers, writers));
+    engine.close()?;
+    Ok(())
+}
+
+fn open_writers(engine: &Engine, count: usize) -> Result<Vec<Writer>> {
+    let part = count.div_ceil(OPENERS);
+    thread::scope(|scope| {
+        let parts: Vec<_> = (0..OPENERS)
+            .map(|at| {
+                scope.spawn(move || -> Result<Vec<Writer>> {
+                    let mine = (at * part).min(count)..((at + 1) * part).min(count);
+                    mine.map(|n| Ok(engine.log(&name(n))?.writer()?)).collect()
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(count);
+        for part in parts {
+            all.extend(part.join().map_err(|_| anyhow!("a thread panicked"))??);
+        }
+        Ok(all)
+    })
+}
+
+/// Acked appends a second, over `writers` in turns.
+fn rate(writers: &[Writer], secs: f64) -> Result<f64> {
+    let until = Instant::now() + Duration::from_secs_f64(secs);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|at| {
+                scope.spawn(move || -> Result<u64> {
+                    let mine = writers.iter().skip(at * writers.len() / THREADS);
+                    let mut next = mine.chain(writers).cycle();
+                    let mut open = VecDeque::with_capacity(OUTSTANDING);
+                    let mut acked = 0;
+                    while Instant::now() < until {
+                        while open.len() < OUTSTANDING {
+                            let writer = next.next().context("no writers")?;
+                            open.push_back(writer.append([7u8; RECORD_BYTES].to_vec()));
+                        }
+                        if let Some(append) = open.pop_front() {
+                            append.wait().map_err(|rejected| rejected.error)?;
+                            acked += 1;
+                        }
+                    }
+                    for append in open {
+                        append.wait().map_err(|rejected| rejected.error)?;
+                    }
+                    Ok(acked)
+                })
+            })
+            .collect();
+        let mut acked = 0;
+        for thread in threads {
+            acked += thread.join().map_err(|_| anyhow!("a load thread panicked"))??;
+        }
+        Ok(acked as f64 / secs)
+    })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
