@@ -43,7 +43,10 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["format", "io"],
     &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
-    &["config", "record", "reply", "reads", "catalog", "cursors", "hint", "index", "scan"],
+    &[
+        "assembly", "config", "record", "reply", "reads", "catalog", "cursors", "hint", "index",
+        "scan",
+    ],
     &["manifest"],
     &["gc", "pool", "quota", "retain", "view", "walk"],
     &["intake"],
