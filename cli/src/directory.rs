@@ -16,8 +16,10 @@ const RECORD_BYTES: u64 = 1 << 20;
 const BATCH_BYTES: u64 = 2 << 20;
 /// The largest batch there can be.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
-/// Room that a batch needs besides its records.
-const BATCH_SLACK_BYTES: u64 = 8 << 10;
+/// Batches are made in steps of this.
+const BATCH_STEP: u64 = 64 << 10;
+/// Batches that one record may take.
+const BATCHES_MAX: u64 = sapwood::format::SPAN_BATCHES_MAX as u64;
 /// Batches that must fit the staging memory.
 const BATCHES_STAGED_MIN: u64 = 4;
 
@@ -77,28 +79,37 @@ impl WriteDir {
         if let Some(size) = self.segment_size {
             config.segment_bytes = size.as_u64();
         }
-        // Four batches fit a segment, and a batch holds at least one record of any size.
+        // Four batches fit a segment. A record may take many batches, but not any number.
         let batch_max = BATCH_BYTES_MAX.min(config.segment_bytes / 4);
-        let record = match self.record_max {
-            Some(size) => size.as_u64(),
-            None => RECORD_BYTES.min(batch_max.saturating_sub(BATCH_SLACK_BYTES)),
-        };
-        let batch = BATCH_BYTES.min(batch_max).max(record.saturating_add(BATCH_SLACK_BYTES));
-        let batch = batch.next_multiple_of(64 << 10);
-        if batch > batch_max {
+        let mut batch = BATCH_BYTES.min(batch_max) / BATCH_STEP * BATCH_STEP;
+        config.batch_bytes_max = batch as u32;
+        let wanted = self.record_max.map_or(0, |size| size.as_u64());
+        while config.record_bytes_limit() < wanted && wanted > batch * BATCHES_MAX / 2 {
+            if 2 * batch > batch_max {
+                break;
+            }
+            batch *= 2;
+            config.batch_bytes_max = batch as u32;
+        }
+        let most = config.record_bytes_limit();
+        let record = self.record_max.map_or(RECORD_BYTES.min(most), |size| size.as_u64());
+        if record > most {
             return Err(usage(format!(
                 "a record of up to {} does not fit a segment of {}: give a --segment-size of at \
-                 least {} or a smaller --record-max (at most about 16 MiB)",
+                 least {} or a smaller --record-max (here at most {})",
                 ByteSize(record),
                 ByteSize(config.segment_bytes),
-                ByteSize(4 * batch),
+                ByteSize((record + record / 64 + 2 * batch).next_multiple_of(1 << 20)),
+                ByteSize(most),
             )));
         }
         config.record_bytes_max = record as u32;
-        config.batch_bytes_max = batch as u32;
         config.stage_bytes = match self.stage_size {
             Some(size) => size.as_u64(),
-            None => config.stage_bytes.max(BATCHES_STAGED_MIN * batch),
+            None => {
+                let whole = record + record / 64 + 3 * batch;
+                config.stage_bytes.max(BATCHES_STAGED_MIN * batch).max(whole)
+            }
         };
         Ok(config)
     }
@@ -187,6 +198,9 @@ mod tests {
             (Some("1MiB"), None),
             (Some("1MiB"), Some("100KiB")),
             (Some("64MiB"), Some("15MiB")),
+            (None, Some("29MiB")),
+            (Some("1MiB"), Some("700KiB")),
+            (Some("256MiB"), Some("200MiB")),
         ] {
             let config = options(segment, record).config(Backend::Auto).unwrap();
             config.validate().unwrap();
@@ -196,7 +210,7 @@ mod tests {
     #[test]
     fn sizes_that_do_not_are_told() {
         for (segment, record) in
-            [(Some("1MiB"), Some("1MiB")), (None, Some("9MiB")), (Some("1GiB"), Some("16MiB"))]
+            [(Some("1MiB"), Some("1MiB")), (None, Some("32MiB")), (Some("1GiB"), Some("600MiB"))]
         {
             let error = options(segment, record).config(Backend::Auto).unwrap_err();
             assert!(error.to_string().contains("--segment-size"), "{error}");

@@ -221,6 +221,11 @@ impl Feeder {
                     let appended = self.writer.append(&self.batch).wait();
                     Fate::Durable(appended.map_err(|rejected| rejected.error)?)
                 }
+                // What the input may hold was checked: this process has too little memory for it.
+                Error::Invalid(what) => {
+                    let message = format!("{what} (--stage-size)");
+                    return Err(Failure::new(Exit::Usage, message).into());
+                }
                 error => return Err(error.into()),
             },
         };

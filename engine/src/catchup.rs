@@ -5,17 +5,19 @@
 //!   over ranges that were told `Lost`.
 //! - Nothing beyond the view is looked at; a batch still in memory is read from there, any other
 //!   from its segment, and both are checked alike.
-//! - A record is delivered only if its CRCs are good and it follows its run.
+//! - A record is delivered only if its CRCs are good and it follows its run; one in fragments only
+//!   when all of them are there, and `next` stands at it until then.
 //!
 //! Not here: waiting at the end (`reader`).
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::assembly::Assembly;
 use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
-use crate::format::{BatchHeader, BatchView, RecordHeader, Run, SegmentHeader, UNIT_MIN};
+use crate::format::{BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN};
 use crate::index::{Indexes, Which};
 use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
@@ -60,6 +62,13 @@ enum Item {
     Bad { epoch: Epoch, first: Lsn, last: Lsn, offset: u64, reason: String },
 }
 
+/// Where the record at hand is.
+#[derive(Clone, Copy, Debug)]
+enum Current {
+    Item(usize),
+    Assembled,
+}
+
 struct Spot {
     segment: SegmentId,
     number: u64,
@@ -88,7 +97,9 @@ pub(crate) struct Cursor {
     batch: Vec<u8>,
     items: Vec<Item>,
     taken: usize,
-    current: Option<usize>,
+    current: Option<Current>,
+    /// A record in fragments, as far as it was met.
+    assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
     trims: Option<u64>,
 }
@@ -112,6 +123,7 @@ impl Cursor {
             items: Vec::new(),
             taken: 0,
             current: None,
+            assembly: Assembly::default(),
         }
     }
 
@@ -181,7 +193,8 @@ impl Cursor {
 
     /// The record at hand: header, properties, payload.
     pub(crate) fn record(&self) -> Option<(&RecordHeader, &[u8], &[u8])> {
-        match self.items.get(self.current?)? {
+        let Current::Item(index) = self.current? else { return self.assembly.record() };
+        match self.items.get(index)? {
             Item::Good { header, properties, payload } => {
                 Some((header, &self.batch[properties.clone()], &self.batch[payload.clone()]))
             }
@@ -225,15 +238,30 @@ impl Cursor {
             let (offset, reason) = (*offset, reason.clone());
             return Err(self.damaged(last, offset, reason));
         }
+        let mut current = Current::Item(index);
+        let mut old = false;
+        if let Item::Good { header, properties, payload } = &self.items[index] {
+            old = header.time_us < self.not_before_us;
+            if header.fragment() != Fragment::Whole {
+                let parts = (&self.batch[properties.clone()], &self.batch[payload.clone()]);
+                let continues = header.continues();
+                if !self.assembly.take(header, parts.0, parts.1) {
+                    return Err(self.damaged(last, 0, "a part of the record is missing".into()));
+                }
+                if continues {
+                    self.taken += 1;
+                    return Ok(false);
+                }
+                current = Current::Assembled;
+            }
+        }
         self.taken += 1;
-        let old = matches!(&self.items[index], Item::Good { header, .. }
-            if header.time_us < self.not_before_us);
         self.next = first.next();
         if old {
             return Ok(false);
         }
         self.not_before_us = 0;
-        self.current = Some(index);
+        self.current = Some(current);
         Ok(true)
     }
 

@@ -1,7 +1,7 @@
 //! Group commit: turns what was staged into one durable write at a time, in batch sequence.
 //!
 //! Invariants:
-//! - `in_flight` holds consecutive sequences, the first is `durable + 1`; durable advances only
+//! - `in_flight` holds consecutive sequences, behind `durable` and `parts`; durable advances only
 //!   over a prefix whose writes have all succeeded (holes wait).
 //! - A batch is handed to the disk once, after every slot of it was filled, and is never rewritten.
 //! - Each header repeats the CRC of the header before it, and claims the durable sequence known
@@ -10,18 +10,26 @@
 //! Crash story: A and B are in flight; B lands, A does not; the power goes. Recovery stops before A
 //! and drops B although B is whole: neither was acked, as A holds back the ack of B.
 //!
+//! - A span's batches are durable when its last is, all at once: `durable`, which headers claim,
+//!   never stands inside one. So nothing ever claims a part, and a part is a torn tail.
+//!
+//! Crash story: of a record in three batches two land, a header claims them, the power goes.
+//! Recovery would have to keep what was claimed and has no end.
+//!
 //! Not here: who staged (`intake`), which file (`segment`), who is told (`shard`).
 
 use std::collections::VecDeque;
 use std::io;
 
-use crate::format::{BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, RUNS_INLINE_MAX};
+use crate::format::{BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, RUNS_INLINE_MAX, SPAN_BATCHES_MAX};
 use crate::format::{BatchHeader, BatchKind, Run, encode_runs};
-use crate::intake::{Closed, trailer_bytes};
+use crate::intake::{Closed, Intake, trailer_bytes};
 use crate::io::buf::{IoBuf, StagedBatch};
 use crate::io::{Disk, Done, Op};
 use crate::lsn::{SegmentId, ShardId};
+use crate::metrics::Meters;
 use crate::segment::Active;
+use crate::view::{Durable, View};
 
 /// A batch handed to the disk.
 pub(crate) struct InFlight {
@@ -36,6 +44,8 @@ pub(crate) struct InFlight {
     pub landed: Option<StagedBatch>,
     /// When it came back.
     pub landed_ns: u64,
+    /// Its span goes on.
+    pub continues: bool,
 }
 
 /// What every header of a shard has in common.
@@ -50,6 +60,8 @@ pub(crate) struct Stamp {
 pub(crate) struct Commit {
     stamp: Stamp,
     pub in_flight: VecDeque<InFlight>,
+    /// Batches of a span, on the medium; its last is not yet. Emptied by who publishes them.
+    pub parts: Vec<InFlight>,
     pub durable: u64,
     /// CRC of the last header handed over.
     pub prev_crc: u32,
@@ -60,12 +72,24 @@ pub(crate) struct Commit {
 impl Commit {
     pub(crate) fn new(stamp: Stamp, durable: u64, prev_crc: u32, depth: usize) -> Self {
         let in_flight = VecDeque::with_capacity(depth);
-        Self { stamp, in_flight, durable, prev_crc, pending: None }
+        let parts = Vec::with_capacity(SPAN_BATCHES_MAX as usize);
+        Self { stamp, in_flight, parts, durable, prev_crc, pending: None }
     }
 
-    /// Bytes on disk of the batch that waits.
+    /// The last batch that is durable, or on the medium as a part.
+    fn landed(&self) -> u64 {
+        self.durable + self.parts.len() as u64
+    }
+
+    /// The last batch that was handed over.
+    pub(crate) fn submitted(&self) -> u64 {
+        self.landed() + self.in_flight.len() as u64
+    }
+
+    /// Bytes on disk of the batch that waits, and of the rest of its span: they share a segment.
     pub(crate) fn pending_bytes(&self, unit: u64) -> Option<u64> {
-        self.pending.as_ref().map(|c| (c.staged.used() as u64).next_multiple_of(unit))
+        let own = |c: &Closed| (c.staged.used() as u64).next_multiple_of(unit);
+        self.pending.as_ref().map(|closed| own(closed) + closed.span.rest_bytes)
     }
 
     /// Completes the header of the waiting batch and hands it to the disk. False when the disk has
@@ -83,7 +107,7 @@ impl Commit {
             return Ok(false);
         }
         let seq = closed.staged.seq();
-        debug_assert_eq!(seq, self.durable + self.in_flight.len() as u64 + 1);
+        debug_assert_eq!(seq, self.submitted() + 1);
         let header = self.header(&closed, active.id, manifest_seq);
         let used = closed.staged.used();
         let Some(bytes) = closed.staged.bytes_mut() else {
@@ -93,7 +117,7 @@ impl Commit {
         let crc = complete(bytes, used, &header, &closed.runs, active.nonce);
         let len = bytes.len() as u64;
         let offset = active.offset;
-        let Closed { staged, runs, records, time_us, staged_ns, taken_ns } = closed;
+        let Closed { staged, runs, records, time_us, staged_ns, taken_ns, span } = closed;
         let op = Op::Write {
             file: active.file.clone(),
             offset,
@@ -102,7 +126,7 @@ impl Commit {
         };
         if let Err((_, op)) = disk.submit(token | seq, op) {
             if let Op::Write { buf: IoBuf::Staged(staged), .. } = op {
-                let back = Closed { staged, runs, records, time_us, staged_ns, taken_ns };
+                let back = Closed { staged, runs, records, time_us, staged_ns, taken_ns, span };
                 self.pending = Some(back);
             }
             return Ok(false);
@@ -120,6 +144,7 @@ impl Commit {
             runs,
             landed: None,
             landed_ns: 0,
+            continues: span.continues,
         });
         Ok(true)
     }
@@ -150,13 +175,15 @@ impl Commit {
             tag: [0; 16],
             compat: 0,
             incompat: 0,
+            part: closed.span.part,
+            continues: closed.span.continues,
         }
     }
 
     /// A write has ended. The error is that of the first batch that failed: the shard's end.
     pub(crate) fn complete(&mut self, seq: u64, done: Done, now: u64) -> io::Result<()> {
         done.result?;
-        let at = seq.checked_sub(self.durable + 1).map(|n| n as usize);
+        let at = seq.checked_sub(self.landed() + 1).map(|n| n as usize);
         let flight = at.and_then(|n| self.in_flight.get_mut(n));
         if let (Some(flight), Some(IoBuf::Staged(staged))) = (flight, done.buf) {
             flight.landed = Some(staged);
@@ -165,15 +192,41 @@ impl Commit {
         Ok(())
     }
 
-    /// The next batch that became durable in sequence, if any. Its bytes are frozen.
-    pub(crate) fn advance(&mut self) -> Option<InFlight> {
-        self.in_flight.front()?.landed.as_ref()?;
-        let mut flight = self.in_flight.pop_front()?;
-        if let Some(staged) = flight.landed.take() {
-            staged.freeze();
+    /// Whether the next batch in sequence became durable, or the next span: it is in `parts` then,
+    /// which the caller empties, its bytes frozen.
+    pub(crate) fn advance(&mut self) -> bool {
+        while let Some(mut flight) = self.in_flight.pop_front_if(|flight| flight.landed.is_some()) {
+            if let Some(staged) = flight.landed.take() {
+                staged.freeze();
+            }
+            let (seq, continues) = (flight.seq, flight.continues);
+            self.parts.push(flight);
+            if !continues {
+                self.durable = seq;
+                return true;
+            }
         }
-        self.durable = flight.seq;
-        Some(flight)
+        false
+    }
+
+    /// Shows readers what `advance` found; gives how many records begin in it, none in a mark only.
+    pub(crate) fn publish(&mut self, view: &View, meters: &Meters, intake: &Intake) -> u32 {
+        view.publish(self.parts.iter().map(|batch| Durable {
+            segment: batch.segment,
+            offset: batch.offset,
+            bytes: batch.bytes,
+            seq: batch.seq,
+            time_us: batch.time_us,
+            runs: &batch.runs,
+        }));
+        let mut records = 0u32;
+        for batch in self.parts.drain(..) {
+            let continued = batch.runs.iter().filter(|run| run.continued).count() as u32;
+            records = records.saturating_add(batch.records.saturating_sub(continued));
+            meters.batch(batch.records, continued, batch.bytes);
+            intake.recycle(batch.runs);
+        }
+        records
     }
 }
 

@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::format::UNIT_MIN;
+use crate::format::{SPAN_BATCHES_MAX, UNIT_MIN};
 use crate::io::Backend;
+
+/// Room in a batch that a fragment leaves to headers.
+const FRAME_BYTES: u64 = 512;
 
 /// What recovery does about damage under a durable watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +53,9 @@ pub struct Config {
     pub driven: bool,
     /// Bytes of a segment file, 1 MiB to 4 GiB in whole MiB, of a new directory. Default 32 MiB.
     pub segment_bytes: u64,
-    /// The largest record (properties and payload), of a new directory. Default 1 MiB, at most
-    /// `batch_bytes_max` less 64 KiB.
+    /// The largest record (properties and payload), of a new directory. Default 1 MiB, at most what
+    /// one segment carries, or 32 batches. One larger than a batch is written in fragments; it must
+    /// fit `stage_bytes` less a batch.
     pub record_bytes_max: u32,
     /// The largest batch, the unit of group commit, of a new directory: 64 KiB to 16 MiB, at most a
     /// quarter of a segment. Default 2 MiB.
@@ -124,6 +128,16 @@ impl Config {
         }
     }
 
+    /// The most that `record_bytes_max` may be with these segments and batches: as many batches as
+    /// a segment has room for beside its header, each less its headers.
+    #[must_use]
+    pub fn record_bytes_limit(&self) -> u64 {
+        let batch = u64::from(self.batch_bytes_max).max(1);
+        let batches = (self.segment_bytes / batch).saturating_sub(1);
+        let record = batches.min(u64::from(SPAN_BATCHES_MAX)) * batch.saturating_sub(FRAME_BYTES);
+        record.min(u64::from(u32::MAX))
+    }
+
     /// Says what is out of range, and by how much.
     ///
     /// # Errors
@@ -139,7 +153,7 @@ impl Config {
         if !(self.batch_bytes_max as usize).is_multiple_of(UNIT_MIN) {
             return Err(Error::Invalid("batch_bytes_max must be a multiple of 4096".into()));
         }
-        let record_max = u64::from(self.batch_bytes_max) - (8 << 10);
+        let record_max = self.record_bytes_limit();
         range("record_bytes_max", u64::from(self.record_bytes_max), 1, record_max)?;
         let stage_min = 4 * u64::from(self.batch_bytes_max);
         range("stage_bytes", self.stage_bytes, stage_min, 4 << 30)?;
@@ -177,7 +191,7 @@ mod tests {
             Config { segment_bytes: 4096, ..Config::new("x") },
             Config { segment_bytes: (1 << 20) + 1, ..Config::new("x") },
             Config { batch_bytes_max: 16 << 20, ..Config::new("x") },
-            Config { record_bytes_max: 2 << 20, ..Config::new("x") },
+            Config { record_bytes_max: 30 << 20, ..Config::new("x") },
             Config { stage_bytes: 1 << 20, ..Config::new("x") },
             Config { batches_in_flight: 0, ..Config::new("x") },
             Config { idle_mark_delay: Duration::ZERO, ..Config::new("x") },

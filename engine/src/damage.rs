@@ -21,7 +21,7 @@ use crate::io::Mode;
 use crate::io::buf::AlignedBuf;
 use crate::lsn::{LogId, Lsn, SegmentId};
 use crate::stream::open_segment;
-use crate::work::{BATCH, BODY, Found, GAP, MET, RECORDS, TAIL, Work};
+use crate::work::{BATCH, BODY, Found, GAP, MET, PART, RECORDS, TAIL, Work};
 
 /// What recovery has to say about a shard.
 #[derive(Default)]
@@ -39,6 +39,7 @@ pub(crate) fn reason(code: u16) -> &'static str {
         BATCH => "the batch is damaged beyond its run table",
         GAP => "records are missing between batches that are there",
         MET => "a reader could not read it",
+        PART => "a part of the record is missing",
         TAIL => "a durable batch is missing, and nothing tells what it held of this log",
         _ => "a reason that this version does not know",
     }
@@ -74,6 +75,8 @@ pub(crate) fn give_up(log: LogId, damage: &Damage) -> DamageFacts {
 pub(crate) fn settle(work: &mut Work<'_>) -> Result<Findings> {
     work.beyond.sort_by_key(|found| found.seq);
     let mut beyond = std::mem::take(&mut work.beyond).into_iter().peekable();
+    // A claim never stands inside a span: one that covers its beginning covers all of it.
+    work.keep_span_if_claimed();
     while work.claim >= work.expected {
         while beyond.next_if(|found| found.seq < work.expected).is_some() {}
         match beyond.next_if(|found| found.seq == work.expected) {
@@ -84,12 +87,15 @@ pub(crate) fn settle(work: &mut Work<'_>) -> Result<Findings> {
             }
         }
     }
+    work.keep_span_if_claimed();
     // Above the claim the ordinary rule holds again: up to the first batch that does not fit.
     while let Some(found) = beyond.next_if(|found| {
         found.whole && found.seq == work.expected && found.prev_crc == work.prev_crc
     }) {
         take(work, &found)?;
     }
+    let parts = work.drop_span();
+    work.end_joins();
     suspect_tails(work);
     let mut findings = Findings { damages: std::mem::take(&mut work.damages), dropped: 0 };
     let logs = &work.state.logs;
@@ -99,7 +105,7 @@ pub(crate) fn settle(work: &mut Work<'_>) -> Result<Findings> {
         Some(None) => false,
         None => true,
     });
-    findings.dropped = beyond.count() as u64;
+    findings.dropped = parts + beyond.count() as u64;
     if work.plan.mode == Recovery::Salvage {
         salvage(work, &mut findings);
     }
@@ -115,6 +121,7 @@ fn take(work: &mut Work<'_>, found: &Found) -> Result<()> {
     let len = found.bytes as usize;
     let got = work.plan.storage.read_at(&file, found.offset, &mut buf, len).map_err(doing)?;
     let Ok(batch) = BatchView::parse(&buf[..got], facts.nonce) else {
+        work.keep_span();
         work.unnamed_gap = true;
         work.expected = found.seq + 1;
         work.prev_crc = found.crc;
@@ -131,7 +138,7 @@ fn take(work: &mut Work<'_>, found: &Found) -> Result<()> {
         let offset = found.offset + records.offset() as u64;
         if let Some(header) = records.header() {
             let (log, epoch, first_lsn) = (header.log, header.epoch, header.lsn);
-            let run = Run { log, epoch, first_lsn, count: 1, bytes: 0 };
+            let run = Run { log, epoch, first_lsn, count: 1, ..Run::default() };
             work.damaged_run(&run, found.segment, offset, BODY);
         }
     }
@@ -146,6 +153,7 @@ fn take(work: &mut Work<'_>, found: &Found) -> Result<()> {
 /// Batches from `expected` up to the next that was found are gone. Their run tables may be there
 /// yet.
 fn missing(work: &mut Work<'_>, next: Option<&Found>) -> Result<()> {
+    work.keep_span();
     let until = next.map_or(work.claim + 1, |found| found.seq.min(work.claim + 1));
     let mut named = HashSet::new();
     for (segment, runs, seq, offset) in tables_between(work, next)? {

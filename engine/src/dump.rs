@@ -242,7 +242,8 @@ impl<'a> Walk<'a, '_, '_> {
         while let Some(next) = records.next() {
             match next {
                 Ok((offset, record)) => {
-                    self.summary.records += 1;
+                    // A record in fragments is one.
+                    self.summary.records += u64::from(!record.header.is_continued());
                     if !self.options.brief {
                         self.tell(&DumpItem::Record { offset: (at + offset) as u64, record })?;
                     }

@@ -55,6 +55,8 @@ struct Held {
     seq: u64,
     time_us: u64,
     runs: Vec<Run>,
+    /// Its span goes on: shown only with the last of it.
+    continues: bool,
 }
 
 /// Follows one shard.
@@ -198,16 +200,18 @@ impl Stream {
     /// Shows what is claimed by now.
     fn publish(&mut self) -> bool {
         let mut shown = false;
-        while self.held.front().is_some_and(|held| held.seq <= self.claim) {
-            let Some(held) = self.held.pop_front() else { break };
-            self.view.publish(&Durable {
+        while let Some(last) = self.held.iter().position(|held| !held.continues)
+            && self.held[last].seq <= self.claim
+        {
+            self.view.publish(self.held.range(..=last).map(|held| Durable {
                 segment: held.segment,
                 offset: held.offset,
                 bytes: held.bytes,
                 seq: held.seq,
                 time_us: held.time_us,
                 runs: &held.runs,
-            });
+            }));
+            self.held.drain(..=last);
             shown = true;
         }
         if shown {
@@ -281,7 +285,8 @@ impl Stream {
         let runs: Vec<Run> = batch.runs.iter().collect();
         self.claim = self.claim.max(header.durable);
         let (bytes, seq, time_us) = (padded as u64, header.seq, header.time_us);
-        self.held.push_back(Held { segment: id, offset, bytes, seq, time_us, runs });
+        let continues = header.continues;
+        self.held.push_back(Held { segment: id, offset, bytes, seq, time_us, runs, continues });
         self.view
             .lock()
             .segments

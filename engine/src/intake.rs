@@ -10,10 +10,13 @@
 //!   call.
 //! - After `failed` is set nothing is staged any more, and nothing above it is ever acked.
 //!
-//! Not here: appends to several logs at once (`group`), who writes batches (`commit`), what they
-//! look like (`format`).
+//! Not here: appends to several logs at once (`group`), appends larger than a batch (`span`), who
+//! writes batches (`commit`), what they look like (`format`).
 
+mod bytes;
 mod group;
+mod layout;
+mod span;
 
 mod epochs;
 
@@ -28,16 +31,14 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::error::{Cause, Error, Result};
-use crate::format::{
-    BATCH_FRONT_BYTES, RECORD_HEADER_BYTES, RUN_BYTES, RUN_TABLE_HEADER_BYTES, RUNS_INLINE_MAX,
-    RecordHeader, RecordKind, Run,
-};
+use crate::format::{BATCH_FRONT_BYTES, RUN_BYTES, RUN_TABLE_HEADER_BYTES, RUNS_INLINE_MAX, Run};
 use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StageUsage, StagedBatch};
 use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::record::Records;
 use crate::wake::WaitWord;
 
+use bytes::{fill, framed};
 pub(crate) use group::Member;
 
 /// Runs that one batch may hold: bounds the run table to 128 KiB.
@@ -111,6 +112,18 @@ pub(crate) struct Closed {
     /// When its first record was staged, and when the shard took it.
     pub staged_ns: u64,
     pub taken_ns: u64,
+    pub span: SpanPlace,
+}
+
+/// Where a batch stands in its span. A batch of its own is a span of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpanPlace {
+    /// Batches of the span before it.
+    pub part: u32,
+    /// Others follow.
+    pub continues: bool,
+    /// Bytes on disk of those that follow, at most.
+    pub rest_bytes: u64,
 }
 
 /// What changes together with a reservation.
@@ -166,6 +179,8 @@ pub(crate) struct Intake {
     words: Box<[CachePadded<WaitWord>]>,
     pipeline_min: usize,
     log_bytes_max: u64,
+    unit: usize,
+    span_bytes_max: u64,
     /// Who drives the shard when the engine's own threads do not; see `driver`.
     pub(crate) driven: Option<Duration>,
 }
@@ -177,6 +192,8 @@ pub(crate) struct IntakeSpec {
     pub first_seq: u64,
     pub pipeline_min: usize,
     pub log_bytes_max: u64,
+    /// What a segment holds of batches.
+    pub span_bytes_max: u64,
     pub driven: Option<Duration>,
 }
 
@@ -209,6 +226,8 @@ impl Intake {
             words: (0..WORDS).map(|_| CachePadded::new(WaitWord::default())).collect(),
             pipeline_min: spec.pipeline_min,
             log_bytes_max: spec.log_bytes_max,
+            unit: spec.unit,
+            span_bytes_max: spec.span_bytes_max,
             driven: spec.driven,
         })
     }
@@ -286,6 +305,9 @@ impl Intake {
         waiter: Option<&Arc<RoomWait>>,
     ) -> Result<Staged> {
         let bytes: usize = (0..source.count()).map(|i| framed(source.part_lens(i))).sum();
+        if bytes > self.ring.batch_max() - BATCH_FRONT_BYTES {
+            return self.stage_large(id, epoch, source, waiter);
+        }
         let mut guard = self.ring.lock();
         self.in_line(&guard, waiter)?;
         let expected = match tail {
@@ -384,7 +406,7 @@ impl Intake {
         fresh: impl Fn(&Staging, u64) -> usize,
     ) -> Result<Slot<'a>> {
         if guard.open_bytes() >= BATCH_ENOUGH_BYTES {
-            close_open(guard);
+            close_open(guard, SpanPlace::default());
         }
         loop {
             let runs = guard.runs.len() + fresh(guard, guard.seq());
@@ -398,7 +420,7 @@ impl Intake {
                 Err(NoRoom::RingFull) => return Err(Error::Busy),
                 // Beside the run table that the open batch has by now; alone it may well fit.
                 Err(NoRoom::BatchFull | NoRoom::TooLarge) if guard.open_bytes() != 0 => {
-                    if !close_open(guard) {
+                    if !close_open(guard, SpanPlace::default()) {
                         return Err(Error::Busy);
                     }
                 }
@@ -435,7 +457,7 @@ impl Intake {
             log.run_seq = seq;
             log.run = state.runs.len() as u32;
             let first_lsn = Lsn(log.next_lsn);
-            state.runs.push(Run { log: id, epoch, first_lsn, count: 0, bytes: 0 });
+            state.runs.push(Run { log: id, epoch, first_lsn, ..Run::default() });
         }
         let run = &mut state.runs[log.run as usize];
         run.count += count as u32;
@@ -544,7 +566,7 @@ impl Intake {
             if bytes == 0 || (busy && bytes < self.pipeline_min) {
                 return None;
             }
-            close_open(&mut guard);
+            close_open(&mut guard, SpanPlace::default());
         }
         let mut closed = guard.closed.pop_front()?;
         drop(guard);
@@ -567,7 +589,8 @@ impl Intake {
         let staged = guard.close(BATCH_FRONT_BYTES, 0)?;
         let time_us = self.clock.wall_us();
         let (runs, records, staged_ns, taken_ns) = (guard.fresh_runs(), 0, 0, 0);
-        Some(Closed { staged, runs, records, time_us, staged_ns, taken_ns })
+        let span = SpanPlace::default();
+        Some(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span })
     }
 
     /// Whether anything waits to be written.
@@ -728,7 +751,7 @@ impl RoomWait {
 }
 
 /// Closes the open batch into the queue; false when the queue cannot take it.
-fn close_open(guard: &mut StageGuard<'_, Staging>) -> bool {
+fn close_open(guard: &mut StageGuard<'_, Staging>, span: SpanPlace) -> bool {
     if guard.open_bytes() == 0 || guard.closed.len() == guard.closed.capacity() {
         return false;
     }
@@ -739,44 +762,13 @@ fn close_open(guard: &mut StageGuard<'_, Staging>) -> bool {
     let runs = std::mem::replace(&mut state.runs, fresh);
     let records = std::mem::take(&mut state.records);
     let (time_us, staged_ns, taken_ns) = (state.time_us, state.staged_ns, 0);
-    state.closed.push_back(Closed { staged, runs, records, time_us, staged_ns, taken_ns });
+    state.closed.push_back(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span });
     true
 }
 
 /// Bytes that the run table takes behind the records; none while it fits behind the header.
 pub(crate) fn trailer_bytes(runs: usize) -> usize {
     if runs <= RUNS_INLINE_MAX { 0 } else { RUN_TABLE_HEADER_BYTES + runs * RUN_BYTES }
-}
-
-fn framed((properties, payload): (usize, usize)) -> usize {
-    (RECORD_HEADER_BYTES + properties + payload).next_multiple_of(8)
-}
-
-fn fill<R: Records>(mut out: &mut [u8], log: LogId, staged: &Staged, source: &R, flags: u8) {
-    for index in 0..source.count() {
-        let part = source.part(index);
-        let header = RecordHeader {
-            log,
-            lsn: Lsn(staged.first.0 + index as u64),
-            epoch: staged.epoch,
-            time_us: staged.time_us,
-            kind: RecordKind::Data,
-            flags,
-            properties_bytes: part.properties.len() as u16,
-            payload_bytes: part.payload.len() as u32,
-            body_crc: part.crc,
-            producer: None,
-        };
-        header.encode(out);
-        let (head, body) = (RECORD_HEADER_BYTES, part.properties.len());
-        out[head..head + body].copy_from_slice(part.properties);
-        let at = head + body;
-        let end = at + part.payload.len();
-        out[at..end].copy_from_slice(part.payload);
-        let framed = end.next_multiple_of(8);
-        out[end..framed].fill(0);
-        out = &mut out[framed..];
-    }
 }
 
 impl Staged {

@@ -30,6 +30,7 @@
 //! records), then segments, manifest and views, then commit, seal and recovery, then intake and
 //! readers, then the shard, then the engine.
 
+mod assembly;
 mod atomic;
 mod catalog;
 mod catchup;

@@ -125,13 +125,15 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// A batch, or a mark, became durable.
-    pub(crate) fn batch(&self, records: u32, bytes: u64) {
+    /// A batch, or a mark, became durable. `continued`: of its records, those that are the rest of
+    /// one that was counted with an earlier batch.
+    pub(crate) fn batch(&self, records: u32, continued: u32, bytes: u64) {
         self.batch_bytes.add(bytes);
         if records == 0 {
             self.marks.add(1);
             return;
         }
+        let records = records.saturating_sub(continued);
         self.batches.add(1);
         self.records.add(u64::from(records));
         self.bytes_per_batch.record(bytes);

@@ -481,6 +481,7 @@ pub(crate) fn make_shard(
         first_seq: durable + 1,
         pipeline_min: config.pipeline_bytes_min as usize,
         log_bytes_max: config.log_stage_bytes_max,
+        span_bytes_max: facts.segment_bytes - u64::from(facts.unit),
         driven: config.driven.then_some(config.undriven_after),
     };
     let intake = Arc::new(Intake::new(&spec, storage.clock())?);

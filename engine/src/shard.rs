@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::collect::{Collector, Yard};
-use crate::commit::{Commit, InFlight, Stamp};
+use crate::commit::{Commit, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
 use crate::gather::Gather;
@@ -33,7 +33,7 @@ use crate::owner::Lease;
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::{Pace, Segments};
-use crate::view::{Durable, Ended, View, take_tails};
+use crate::view::{Ended, View, take_tails};
 use crate::watch::UnderWay;
 
 /// Tokens: the high byte says whose completion it is, the rest which.
@@ -400,10 +400,12 @@ impl Shard {
         }
         let before = self.commit.durable;
         let mut records = 0u32;
-        while let Some(batch) = self.commit.advance() {
-            records = records.saturating_add(batch.records);
-            self.landed_ns.extend((batch.records != 0).then_some(batch.landed_ns));
-            self.publish(batch);
+        while self.commit.advance() {
+            let last = self.commit.parts.last().filter(|batch| batch.records != 0);
+            self.landed_ns.extend(last.map(|batch| batch.landed_ns));
+            let port = &self.port;
+            let shown = self.commit.publish(&port.view, &port.meters, &port.intake);
+            records = records.saturating_add(shown);
         }
         let durable = self.commit.durable;
         if durable == before {
@@ -436,19 +438,6 @@ impl Shard {
             self.in_trouble = trouble.is_some();
             *meters.trouble.lock() = trouble.map(|error| Trouble::new(now, error));
         }
-    }
-
-    fn publish(&mut self, batch: InFlight) {
-        self.port.meters.batch(batch.records, batch.bytes);
-        self.port.view.publish(&Durable {
-            segment: batch.segment,
-            offset: batch.offset,
-            bytes: batch.bytes,
-            seq: batch.seq,
-            time_us: batch.time_us,
-            runs: &batch.runs,
-        });
-        self.port.intake.recycle(batch.runs);
     }
 
     /// Requests of callers.
@@ -565,7 +554,7 @@ impl Shard {
     }
 
     fn seal(&mut self, full: crate::segment::Active, trim: bool) {
-        let last_seq = self.commit.durable + self.commit.in_flight.len() as u64;
+        let last_seq = self.commit.submitted();
         self.sealer.push(full, last_seq, self.commit.prev_crc, trim);
     }
 

@@ -188,6 +188,7 @@ fn take_batch(
         crc,
         prev_crc: header.prev_crc,
         whole: parsed.is_ok() && header.seq <= work.plan.keep_to,
+        continues: header.continues,
     };
     let next = header.seq == work.expected && header.prev_crc == work.prev_crc;
     match parsed {

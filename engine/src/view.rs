@@ -5,7 +5,8 @@
 //!   a batch only after it is durable, in batch sequence.
 //! - `LogView::next` is the log's durable end; every LSN in `start..next` is in exactly one
 //!   segment, or named by a damage.
-//! - The lock is held for look-ups and for one batch's additions, never across I/O.
+//! - The lock is held for look-ups and for the additions of one batch, or of the few of one span,
+//!   never across I/O.
 //!
 //! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
 
@@ -279,12 +280,14 @@ impl View {
         self.trims.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds a durable batch. Wake the readers (`notify`) once all that became durable together is
-    /// in.
-    pub(crate) fn publish(&self, batch: &Durable<'_>) {
+    /// Adds a durable batch, or all batches of a span: nobody sees a part of them. Wake the readers
+    /// (`notify`) once all that became durable together is in.
+    pub(crate) fn publish<'a>(&self, batches: impl Iterator<Item = Durable<'a>>) {
         let mut state = self.state.lock();
-        state.add(batch);
-        self.durable.store(batch.seq, Ordering::Release);
+        for batch in batches {
+            state.add(&batch);
+        }
+        self.durable.store(state.durable, Ordering::Release);
     }
 
     pub(crate) fn notify(&self, scratch: &mut Vec<Waker>) {
@@ -434,7 +437,7 @@ impl LiveIndex {
         if self.records == 0 {
             self.first_time_us = time_us;
         }
-        self.records += u64::from(run.count);
+        self.records += u64::from(run.begun());
         self.last_time_us = time_us;
         let extent = self.extents.entry(run.log).or_insert_with(|| Extent {
             entry: IndexEntry {
@@ -454,11 +457,13 @@ impl LiveIndex {
         entry.last_lsn = run.last_lsn();
         entry.last_epoch = run.epoch;
         entry.last_time_us = time_us;
-        entry.records += u64::from(run.count);
+        entry.records += u64::from(run.begun());
         entry.bytes += u64::from(run.bytes);
         let last = extent.more.last().map_or(entry.first_offset, |p| p.offset);
-        if offset >= last + POSTING_EVERY_BYTES {
-            extent.more.push(Posting { lsn: run.first_lsn, offset, time_us });
+        // A record that goes on here begins in an earlier batch: a posting must not name it.
+        if offset >= last + POSTING_EVERY_BYTES && run.begun() > 0 {
+            let lsn = Lsn(run.first_lsn.0 + u64::from(run.continued));
+            extent.more.push(Posting { lsn, offset, time_us });
         }
     }
 

@@ -5,6 +5,8 @@
 //!
 //! Not here: finding batches (`stream`), judging them (`damage`), making it true (`recover`).
 
+mod span;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +21,8 @@ use crate::manifest::{Cursor, SegmentFacts, State};
 use crate::owner::{Grant, Lease};
 use crate::view::{Durable, LogView, SegmentView, ViewState};
 
+use self::span::{Cut, Held};
+
 /// Why a range is damaged, as the manifest keeps it.
 pub(crate) const BODY: u16 = 1;
 pub(crate) const RECORDS: u16 = 2;
@@ -26,6 +30,10 @@ pub(crate) const BATCH: u16 = 3;
 pub(crate) const GAP: u16 = 4;
 pub(crate) const TAIL: u16 = 5;
 pub(crate) const MET: u16 = 6;
+pub(crate) const PART: u16 = 7;
+
+/// Damages noted last among which the same one is looked for.
+const SAME_MAX: usize = 64;
 
 /// Found a batch: where it stands and whether it is whole.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,8 @@ pub(crate) struct Found {
     pub crc: u32,
     pub prev_crc: u32,
     pub whole: bool,
+    /// Its span goes on in the next batch.
+    pub continues: bool,
 }
 
 /// What recovery found in a shard.
@@ -118,6 +128,10 @@ pub(crate) struct Work<'a> {
     /// CRC of the last header accepted, per segment.
     pub last_crcs: BTreeMap<SegmentId, u32>,
     pub damages: Vec<DamageFacts>,
+    /// Accepted batches of a span whose last is not there yet.
+    pub span: Vec<Held>,
+    /// Records that the last batch kept leaves in the middle.
+    pub cut: Cut,
     /// Index files that found no room on the disk, by number: written once there is some. A crash
     /// before that leaves an index missing, which is built again.
     pub owed: Vec<(u64, Vec<u8>)>,
@@ -177,6 +191,8 @@ impl<'a> Work<'a> {
             murky: HashSet::new(),
             last_crcs: BTreeMap::new(),
             damages: Vec::new(),
+            span: Vec::new(),
+            cut: Cut::default(),
             owed: Vec::new(),
             unnamed_gap: false,
             seen_since_gap: HashSet::new(),
@@ -192,8 +208,11 @@ impl<'a> Work<'a> {
         open.map(|(id, facts)| (*id, *facts)).collect()
     }
 
-    /// Takes a whole batch into the view.
-    pub(crate) fn accept(&mut self, found: &Found, time_us: u64, runs: &[Run]) {
+    /// Takes a batch into the view.
+    pub(crate) fn keep(&mut self, found: &Found, time_us: u64, runs: &[Run]) {
+        if !self.cut.is_empty() || runs.iter().any(|run| run.continued || run.continues) {
+            self.join(found, runs);
+        }
         for run in runs {
             self.note_gap(found.segment, found.offset, run, GAP);
         }
@@ -247,6 +266,12 @@ impl<'a> Work<'a> {
         offset: u64,
         why: u16,
     ) {
+        // A record in fragments may be hit in several of them.
+        let told =
+            |d: &DamageFacts| (d.log, d.first_lsn, d.last_lsn) == (Some(log), first, Some(last));
+        if self.damages.iter().rev().take(SAME_MAX).any(told) {
+            return;
+        }
         if let Some(before) = self.damages.last_mut()
             && before.log == Some(log)
             && before.reason == why

@@ -55,6 +55,89 @@ fn append_atomic() {
     life.demand(&["batch write under way", "batch write"]);
 }
 
+/// Groups larger than a batch: spans, with records cut where a batch ends, until segments roll.
+#[test]
+fn append_in_several_batches() {
+    let (mut life, a) = settled(14);
+    life.tap.record(false);
+    let b = life.writer("b");
+    for round in 0..6 {
+        life.tap.record(round == 1 || round >= 4);
+        life.append_atomic(&[(&a, "a", 8), (&b, "b", 4)]);
+        life.append(&b, "b", 1);
+    }
+    life.append_atomic(&[(&a, "a", 12)]);
+    life.demand(&["batch write under way", "batch write", "seal create"]);
+}
+
+/// The power goes with some batches of a span on the disk, whole and in sequence: none is kept, and
+/// what is appended afterwards stands where they stood.
+#[test]
+fn a_part_of_a_span_is_dropped() {
+    let mut dropped = 0;
+    for seed in 90..98 {
+        let (mut life, writer) = settled(seed);
+        life.tap.record(false);
+        life.append(&writer, "a", 1);
+        let mut batch = sapwood::Batch::new();
+        (6..18).for_each(|n| {
+            batch.push(&cuts::judge::payload("a", n));
+        });
+        let ticket = writer.submit(&batch).unwrap();
+        while !ticket.is_done() {
+            life.turn();
+            let world = life.tap.crash();
+            let (report, count, end) = look(&world).unwrap();
+            assert!(end.is_ok() && report.damages.is_empty(), "{end:?} {report:?}");
+            assert!(count == 6 || count == 18, "{count} records");
+            if count == 6 && report.dropped > 0 {
+                dropped += 1;
+                let mut model = life.model.clone();
+                model.get_mut("a").unwrap().acked = 6;
+                let mut life = Life::open(&world, config(), model, false);
+                let writer = life.writer("a");
+                life.append(&writer, "a", 4);
+                assert_eq!(look(&life.tap.crash()).unwrap().1, 10);
+            }
+        }
+    }
+    assert!(dropped > 0, "no run left a part of a span");
+}
+
+/// A batch of a record in fragments rots under a claim, with or without its run table: the record
+/// is named, and not put together without it.
+#[test]
+fn rot_in_a_fragment_under_a_claim_is_told() {
+    for (seed, part) in (110..).zip(0..3) {
+        for table in [false, true] {
+            let (mut life, writer) = settled(seed);
+            life.tap.record(false);
+            let first = batches(&life.tap.crash(), SEGMENT).len();
+            let mut batch = sapwood::Batch::new();
+            (5..12).for_each(|_| {
+                batch.push(&cuts::judge::payload("a", 3));
+            });
+            let ticket = writer.submit(&batch).unwrap();
+            while !ticket.is_done() {
+                life.turn();
+            }
+            life.idle(40);
+            let world = life.tap.crash();
+            let at = batches(&world, SEGMENT)[first + part].0;
+            world.flip(SEGMENT, at + 41, 0).unwrap();
+            if table {
+                world.flip(SEGMENT, at + 140, 0).unwrap();
+            }
+            let (report, count, end) = look(&world).unwrap();
+            assert!(!report.damages.is_empty() && report.dropped == 0, "{report:?}");
+            let Err(Error::Corrupt(damage)) = end else { panic!("{count} records, then {end:?}") };
+            assert_eq!(damage.first.0, count, "{damage}");
+            // Records before and behind are there: each 60,000 bytes, two and a bit a batch.
+            assert_eq!(count, 5 + [0, 2, 4][part], "{damage}");
+        }
+    }
+}
+
 #[test]
 fn mark() {
     let (mut life, writer) = settled(2);

@@ -31,6 +31,7 @@ fn a_record_header() -> impl Strategy<Value = RecordHeader> {
                 time_us,
                 kind,
                 flags: (flags & 0b0111) | (8 * u8::from(producer.is_some())),
+                fragment_index: if flags & 2 != 0 { 1 + lsn as u32 % 31 } else { 0 },
                 properties_bytes,
                 payload_bytes,
                 body_crc: epoch ^ payload_bytes,
@@ -64,6 +65,8 @@ fn a_batch_header() -> impl Strategy<Value = BatchHeader> {
                 tag,
                 compat: d,
                 incompat: 0,
+                part: 0,
+                continues: false,
             }
         },
     )

@@ -56,6 +56,7 @@ fn batch(nonce: u64, seq: u64) -> Vec<u8> {
         epoch: Epoch(1),
         count: 3,
         bytes: (out.len() - BATCH_FRONT_BYTES) as u32,
+        ..Run::default()
     };
     let header = BatchHeader {
         kind: BatchKind::Data,

@@ -131,13 +131,15 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
     let log = rng.below(logs as u64) as usize;
     match rng.below(115) {
         0..5 => {
-            let bytes = if rng.below(6) == 0 { 3_000 } else { 300 };
+            let bytes = if rng.below(6) == 0 { 9_000 } else { 300 };
             Op::Atomic { members: 1 + rng.below(4) as usize, bytes }
         }
         5..54 => {
             let bytes = match rng.below(20) {
                 0 => 50_000,
-                1..4 => 8_000,
+                // More than a batch of the device.
+                1 => 150_000,
+                2..5 => 8_000,
                 _ => 400,
             };
             let records = if rng.below(4) == 0 { 1 + rng.below(6) as usize } else { 1 };

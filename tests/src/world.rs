@@ -111,17 +111,17 @@ pub fn live(seed: u64, cycles: u64, weather: Weather) -> Verdict<Summary> {
 
 fn config(rng: &mut Rng) -> Config {
     let batch_bytes_max = 64 << 10;
-    Config {
+    let config = Config {
         shards: 1 + rng.below(2) as u16,
         segment_bytes: 1 << 20,
         batch_bytes_max,
-        record_bytes_max: batch_bytes_max - (8 << 10),
         stage_bytes: u64::from(batch_bytes_max) * (4 + rng.below(5)),
         batches_in_flight: 1 + rng.below(8) as u32,
         pipeline_bytes_min: if rng.below(2) == 0 { 1 } else { 16 << 10 },
         idle_mark_delay: Duration::from_millis(1 + rng.below(10)),
         ..Config::new("simulated")
-    }
+    };
+    Config { record_bytes_max: config.record_bytes_limit() as u32, ..config }
 }
 
 impl World {

@@ -44,7 +44,10 @@ const LAYERS: &[&[&str]] = &[
     &["format", "io"],
     &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
     &["owner"],
-    &["config", "record", "reply", "reads", "catalog", "cursors", "hint", "index", "scan"],
+    &[
+        "assembly", "config", "record", "reply", "reads", "catalog", "cursors", "hint", "index",
+        "scan",
+    ],
     &["manifest"],
     &["gc", "pool", "quota", "retain", "view", "walk"],
     &["intake"],

@@ -260,6 +260,7 @@ impl DumpItem<'_> {
                 "offset": *offset, "seq": *seq, "log": run.log.0, "epoch": run.epoch.0,
                 "first_lsn": run.first_lsn.0, "last_lsn": run.last_lsn().0,
                 "count": run.count, "bytes": run.bytes,
+                "continued": run.continued, "continues": run.continues,
             ],
             Self::Record { offset, record } => {
                 let mut fields = record_fields(*offset, &record.header);
@@ -354,6 +355,7 @@ fn batch_fields(offset: u64, header: &BatchHeader, crc: u32) -> Fields {
         "runs_offset": header.runs_offset, "directory": hex(header.directory),
         "shard": header.shard.0, "term": header.term, "segment": header.segment.0,
         "manifest_seq": header.manifest_seq, "time_us": header.time_us,
+        "part": header.part, "continues": header.continues,
         "prev_crc": crc_text(header.prev_crc), "crc": crc_text(crc),
     ]
 }
@@ -363,6 +365,7 @@ fn record_fields(offset: u64, header: &RecordHeader) -> Fields {
         "offset": offset, "log": header.log.0, "epoch": header.epoch.0, "lsn": header.lsn.0,
         "time_us": header.time_us, "kind": format!("{:?}", header.kind).to_lowercase(),
         "fragment": format!("{:?}", header.fragment()).to_lowercase(),
+        "fragment_index": header.fragment_index,
         "group": header.is_group(), "properties_bytes": header.properties_bytes,
         "payload_bytes": header.payload_bytes, "body_crc": crc_text(header.body_crc),
         "producer": header.producer.map(|producer| producer.id),

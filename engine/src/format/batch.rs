@@ -6,13 +6,16 @@
 //!   of the file's earlier life never pass.
 //! - Its claim (`durable`) counts even when the body behind it is torn: the header decodes alone.
 //! - `durable < seq <= durable + BATCHES_IN_FLIGHT_MAX`.
+//! - A span (what is kept or dropped as one) is consecutive batches, numbered from 0; all but its
+//!   last say that it goes on.
 //!
 //! Not here: the run table (`runs`), a whole batch with its records (`view`), what a claim convicts
 //! (`recover`).
 
 use super::runs::run_table_bytes;
 use super::wire::{need, put, u16_at, u32_at, u64_at};
-use super::{BATCHES_IN_FLIGHT_MAX, Flaw, RECORD_ALIGN, RECORD_HEADER_BYTES, VERSION};
+use super::{BATCHES_IN_FLIGHT_MAX, Flaw, SPAN_BATCHES_MAX, VERSION};
+use super::{RECORD_ALIGN, RECORD_HEADER_BYTES};
 use super::{round_up, seed};
 use crate::lsn::{SegmentId, ShardId};
 
@@ -32,6 +35,9 @@ pub const RUNS_INLINE_MAX: usize = 4;
 pub const BATCH_FRONT_BYTES: usize = BATCH_HEADER_BYTES + run_table_bytes(RUNS_INLINE_MAX);
 
 const CRC_AT: usize = 124;
+
+/// The flag of a batch whose span goes on.
+const CONTINUES: u32 = 1;
 
 /// What a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +91,10 @@ pub struct BatchHeader {
     pub compat: u32,
     /// Features that an older reader must refuse.
     pub incompat: u32,
+    /// Batches of its span before it.
+    pub part: u32,
+    /// Its span goes on in the next batch.
+    pub continues: bool,
 }
 
 impl BatchHeader {
@@ -127,6 +137,8 @@ impl BatchHeader {
         put(&mut bytes, 88, self.tag);
         put(&mut bytes, 104, self.compat.to_le_bytes());
         put(&mut bytes, 108, self.incompat.to_le_bytes());
+        put(&mut bytes, 112, self.part.to_le_bytes());
+        put(&mut bytes, 116, (CONTINUES * u32::from(self.continues)).to_le_bytes());
         let crc = crc32c::crc32c_append(seed(nonce), &bytes[..CRC_AT]);
         put(&mut bytes, CRC_AT, crc.to_le_bytes());
         out[..BATCH_HEADER_BYTES].copy_from_slice(&bytes);
@@ -165,6 +177,10 @@ impl BatchHeader {
                 return Err(Flaw::Unknown { what: "batch kind", found: u32::from(other) });
             }
         };
+        let flags = u32_at(buf, 116);
+        if flags & !CONTINUES != 0 {
+            return Err(Flaw::Unknown { what: "batch flags", found: flags });
+        }
         let shard = u16::try_from(u32_at(buf, 16)).map_err(|_| Flaw::Field("shard of a batch"))?;
         let mut tag = [0; 16];
         tag.copy_from_slice(&buf[88..104]);
@@ -188,6 +204,8 @@ impl BatchHeader {
             tag,
             compat: u32_at(buf, 104),
             incompat: u32_at(buf, 108),
+            part: u32_at(buf, 112),
+            continues: flags & CONTINUES != 0,
         })
     }
 
@@ -201,6 +219,11 @@ impl BatchHeader {
         }
         if self.seq <= self.durable || self.seq - self.durable > BATCHES_IN_FLIGHT_MAX {
             return Err(Flaw::Field("a batch that claims itself, or runs too far ahead"));
+        }
+        let parts = self.part.saturating_add(1 + u32::from(self.continues));
+        let alone = self.kind == BatchKind::Mark;
+        if parts > if alone { 1 } else { SPAN_BATCHES_MAX } {
+            return Err(Flaw::Field("place in a span"));
         }
         let (bytes, runs) = (self.bytes as usize, self.runs as usize);
         let empty = self.records == 0 && self.runs == 0;

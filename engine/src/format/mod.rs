@@ -53,6 +53,10 @@ pub const VERSION: u16 = 1;
 /// runs further ahead of the durable one it claims is not ours.
 pub const BATCHES_IN_FLIGHT_MAX: u64 = 64;
 
+/// Batches of one span: what is kept or dropped as one. A claim never covers a part of a span, so a
+/// header's lead over its claim bounds it: a span of these and as many in flight behind it.
+pub const SPAN_BATCHES_MAX: u32 = 32;
+
 /// Why bytes do not decode. What it means (torn, rot, foreign) is decided by who knows the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {

@@ -10,7 +10,7 @@
 //! Not here: batches (`batch`), fragments put back together (`reader`).
 
 use super::wire::{Take, need, put, u16_at, u32_at, u64_at};
-use super::{Flaw, round_up};
+use super::{Flaw, SPAN_BATCHES_MAX, round_up};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 
 /// Records start on a multiple of this.
@@ -64,7 +64,7 @@ impl RecordKind {
     }
 }
 
-/// Which part of a larger whole a record is. Each fragment has an LSN of its own.
+/// Which part of a larger record a record on disk is. All fragments have the LSN of the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Fragment {
@@ -111,6 +111,8 @@ pub struct RecordHeader {
     pub payload_bytes: u32,
     /// CRC32C of properties and payload, see [`body_crc`].
     pub body_crc: u32,
+    /// Which fragment it is, counted from the first; 0 as well when it is no fragment.
+    pub fragment_index: u32,
     /// Present when a producer numbered the record.
     pub producer: Option<Producer>,
 }
@@ -149,6 +151,18 @@ impl RecordHeader {
         }
     }
 
+    /// It goes on where an earlier fragment ended.
+    #[must_use]
+    pub fn is_continued(&self) -> bool {
+        matches!(self.fragment(), Fragment::Middle | Fragment::Last)
+    }
+
+    /// Another fragment of the record follows.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        matches!(self.fragment(), Fragment::First | Fragment::Middle)
+    }
+
     /// Member of an atomic group.
     #[must_use]
     pub fn is_group(&self) -> bool {
@@ -171,6 +185,7 @@ impl RecordHeader {
         put(&mut bytes, 40, self.properties_bytes.to_le_bytes());
         bytes[42] = self.kind as u8;
         bytes[43] = (self.flags & !FLAG_PRODUCER) | (FLAG_PRODUCER * extended);
+        put(&mut bytes, 44, self.fragment_index.to_le_bytes());
         put(&mut bytes, 48, producer.id.to_le_bytes());
         put(&mut bytes, 56, producer.sequence.to_le_bytes());
         let len = self.header_bytes();
@@ -193,12 +208,10 @@ impl RecordHeader {
         if flags & FLAGS_RESERVED != 0 {
             return Err(Flaw::Unknown { what: "record flags", found: u32::from(flags) });
         }
-        if u32_at(buf, 44) != 0 {
-            return Err(Flaw::Field("reserved bytes of a record"));
-        }
+        let fragment_index = u32_at(buf, 44);
         let producer =
             extended.then(|| Producer { id: u64_at(buf, 48), sequence: u64_at(buf, 56) });
-        Ok(Self {
+        let header = Self {
             log: LogId(u64_at(buf, 8)),
             lsn: Lsn(u64_at(buf, 16)),
             epoch: Epoch(u32_at(buf, 32)),
@@ -208,8 +221,13 @@ impl RecordHeader {
             properties_bytes: u16_at(buf, 40),
             payload_bytes: u32_at(buf, 36),
             body_crc: u32_at(buf, 4),
+            fragment_index,
             producer,
-        })
+        };
+        if header.is_continued() != (fragment_index != 0) || fragment_index >= SPAN_BATCHES_MAX {
+            return Err(Flaw::Field("number of a fragment"));
+        }
+        Ok(header)
     }
 }
 

@@ -28,7 +28,14 @@ pub struct Run {
     pub count: u32,
     /// Their framed bytes, all together.
     pub bytes: u32,
+    /// The first is a fragment that goes on where the batch before ended.
+    pub continued: bool,
+    /// The last is a fragment that goes on in the next batch.
+    pub continues: bool,
 }
+
+const CONTINUED: u32 = 1;
+const CONTINUES: u32 = 2;
 
 impl Run {
     /// The LSN of its last record.
@@ -37,13 +44,21 @@ impl Run {
         Lsn(self.first_lsn.0.saturating_add(u64::from(self.count).saturating_sub(1)))
     }
 
+    /// How many records begin in it.
+    #[must_use]
+    pub fn begun(&self) -> u32 {
+        self.count.saturating_sub(u32::from(self.continued))
+    }
+
     fn encode(&self, out: &mut [u8]) {
+        let flags =
+            (CONTINUED * u32::from(self.continued)) | (CONTINUES * u32::from(self.continues));
         put(out, 0, self.log.0.to_le_bytes());
         put(out, 8, self.first_lsn.0.to_le_bytes());
         put(out, 16, self.epoch.0.to_le_bytes());
         put(out, 20, self.count.to_le_bytes());
         put(out, 24, self.bytes.to_le_bytes());
-        put(out, 28, [0; 4]);
+        put(out, 28, flags.to_le_bytes());
     }
 
     fn decode(entry: &[u8]) -> Self {
@@ -53,6 +68,8 @@ impl Run {
             epoch: Epoch(u32_at(entry, 16)),
             count: u32_at(entry, 20),
             bytes: u32_at(entry, 24),
+            continued: u32_at(entry, 28) & CONTINUED != 0,
+            continues: u32_at(entry, 28) & CONTINUES != 0,
         }
     }
 }
@@ -113,8 +130,9 @@ impl<'a> RunTable<'a> {
             if run.first_lsn.0.checked_add(u64::from(run.count)).is_none() {
                 return Err(Flaw::Field("a run beyond the last LSN"));
             }
-            if u32_at(entry, 28) != 0 {
-                return Err(Flaw::Field("reserved bytes of a run"));
+            let flags = u32_at(entry, 28);
+            if flags & !(CONTINUED | CONTINUES) != 0 {
+                return Err(Flaw::Unknown { what: "flags of a run", found: flags });
             }
         }
         Ok(table)

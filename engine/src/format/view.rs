@@ -113,6 +113,10 @@ struct Cursor {
     next: u64,
     left: u32,
     bytes_left: i64,
+    /// The record that comes next is a fragment that goes on.
+    continued: bool,
+    /// The last is one that goes on in the next batch.
+    continues: bool,
 }
 
 impl Cursor {
@@ -123,7 +127,15 @@ impl Cursor {
         if fits { Ok(gap as u32) } else { Err(FOREIGN) }
     }
 
+    /// Fragments stand where the run says, at its ends, and nowhere else.
+    fn check_fragment(&self, header: &RecordHeader) -> Result<(), Flaw> {
+        let continues = self.continues && self.left == 1;
+        let fits = header.is_continued() == self.continued && header.continues() == continues;
+        if fits { Ok(()) } else { Err(FOREIGN) }
+    }
+
     fn skip(&mut self, count: u32) {
+        self.continued = false;
         self.left -= count;
         self.next += u64::from(count);
     }
@@ -131,7 +143,8 @@ impl Cursor {
     /// Its next `count` records as a run; their bytes are not known.
     fn part(&self, count: u32) -> Run {
         let (log, epoch, first_lsn) = (self.log, self.epoch, Lsn(self.next));
-        Run { log, epoch, first_lsn, count, bytes: 0 }
+        let (continued, continues) = (self.continued, self.continues && count == self.left);
+        Run { log, epoch, first_lsn, count, bytes: 0, continued, continues }
     }
 
     fn new(run: Run) -> Self {
@@ -141,6 +154,8 @@ impl Cursor {
             next: run.first_lsn.0,
             left: run.count,
             bytes_left: i64::from(run.bytes),
+            continued: run.continued,
+            continues: run.continues,
         }
     }
 }
@@ -244,6 +259,7 @@ impl<'a> BatchRecords<'a> {
             self.left -= if wanted { u64::from(gap) } else { 0 };
             return Ok(Step::Gap { wanted });
         }
+        run.check_fragment(&header)?;
         run.skip(1);
         run.bytes_left -= framed as i64;
         self.at += framed;
@@ -269,7 +285,11 @@ impl<'a> BatchRecords<'a> {
             let Ok(index) = runs.find(0, &record.header) else { return false };
             let run = &mut runs.as_mut_slice()[index];
             let Ok(gap) = run.gap(&record.header, true) else { return false };
-            run.skip(gap + 1);
+            run.skip(gap);
+            if run.check_fragment(&record.header).is_err() {
+                return false;
+            }
+            run.skip(1);
             at += framed;
         }
         true

@@ -1,18 +1,18 @@
 //! Staging an atomic group: appends to several logs of one shard, under one hold of the lock.
 //!
-//! Invariants: either all members are staged, in the order given and in one batch, or none is; a
-//! batch is whole or absent after a crash, and so is the group.
+//! Invariants: either all members are staged, in the order given, or none is. They stand in one
+//! batch, which is whole or absent after a crash; a group that is larger is a span, which is too.
 //!
-//! Crash story: a group spread over two batches, of which one lands and the power goes: an account
-//! is debited and the other one never credited. In one batch there is no such moment.
+//! Crash story: a group spread over two batches that nothing ties together, of which one lands and
+//! the power goes: an account is debited and the other one never credited.
 //!
-//! Not here: who waits for the group (`atomic`), one append alone (`intake`).
+//! Not here: who waits for the group (`atomic`), one append alone (`intake`), spans (`span`).
 
 use std::sync::Arc;
 
-use super::{Intake, RUNS_MAX, RoomWait, Staged, Staging, deleted, fill, framed};
+use super::{Intake, RUNS_MAX, RoomWait, Staged, Staging, deleted, fill, framed, trailer_bytes};
 use crate::error::{Error, Result};
-use crate::format::FLAG_GROUP;
+use crate::format::{BATCH_FRONT_BYTES, FLAG_GROUP};
 use crate::lsn::{Epoch, LogId};
 use crate::record::Records;
 
@@ -44,6 +44,11 @@ impl Intake {
         }
         // Allocated before the lock is taken.
         let bytes: Vec<usize> = members.iter().map(Member::bytes).collect();
+        let total: usize = bytes.iter().sum();
+        let most = self.ring.batch_max() - BATCH_FRONT_BYTES;
+        if total + trailer_bytes(members.len()) > most {
+            return self.stage_span(members, FLAG_GROUP, waiter);
+        }
         let mut staged = Vec::with_capacity(members.len());
         let mut guard = self.ring.lock();
         self.in_line(&guard, waiter)?;
@@ -61,7 +66,7 @@ impl Intake {
             let log = |member: &Member<R>| staging.logs[member.id.counter() as usize];
             members.iter().filter(|member| log(member).run_seq != seq).count()
         };
-        let mut slot = self.place(&mut guard, bytes.iter().sum(), fresh)?;
+        let mut slot = self.place(&mut guard, total, fresh)?;
         for (member, bytes) in members.iter().zip(&bytes) {
             let count = member.records.count();
             staged.push(self.assign(&mut guard, member.id, member.epoch, count, *bytes));

@@ -353,6 +353,23 @@ impl<T> DerefMut for StageGuard<'_, T> {
 }
 
 impl<'a, T> StageGuard<'a, T> {
+    /// Whether batches of these padded lengths, one behind the other, have room now; makes it where
+    /// it can be made. Nothing is open: what follows under the same lock then fits.
+    #[must_use]
+    pub fn make_room_for(&mut self, lens: impl Iterator<Item = usize>) -> bool {
+        let mem = &*self.ring.mem;
+        let control = &mut self.guard.0;
+        assert!(control.open_len == 0, "room for batches behind an open one");
+        let (mut end, mut batches) = (control.head, 0);
+        for len in lens {
+            let to_end = mem.len as u64 - end % mem.len as u64;
+            // A batch never wraps.
+            end += if len as u64 > to_end { to_end } else { 0 } + len as u64;
+            batches += 1;
+        }
+        control.reclaim(end, batches, mem)
+    }
+
     /// The sequence that the open batch has, or the next one will have.
     #[must_use]
     pub fn seq(&self) -> u64 {
@@ -479,11 +496,16 @@ impl<'a, T> StageGuard<'a, T> {
 impl Control {
     /// Reclaims the oldest batches until `padded` bytes from the head on are free.
     fn make_room(&mut self, padded: usize, mem: &RingMem) -> bool {
-        let end = self.head + padded as u64;
-        while end - self.floor > mem.len as u64 || self.extents.len() >= STAGE_CELLS - 1 {
+        self.reclaim(self.head + padded as u64, 1, mem)
+    }
+
+    /// Reclaims the oldest batches until the memory up to `end` is free, and cells for so many
+    /// batches.
+    fn reclaim(&mut self, end: u64, batches: usize, mem: &RingMem) -> bool {
+        while end - self.floor > mem.len as u64 || self.extents.len() + batches >= STAGE_CELLS {
             let Some(oldest) = self.extents.front() else {
                 self.floor = self.head;
-                break;
+                return end - self.floor <= mem.len as u64 && batches < STAGE_CELLS;
             };
             let cell = mem.cell(oldest.seq);
             let idle = cell.state.load(Ordering::Acquire) == CLOSED
@@ -705,6 +727,28 @@ mod tests {
         assert_eq!((usage().staged, usage().pinned), (0, 4096));
         drop(held);
         assert_eq!((usage().staged, usage().pinned), (0, 0));
+    }
+
+    #[test]
+    fn room_for_several_batches_counts_what_wrapping_skips() {
+        let ring = ring(65536);
+        // Closed batches that nobody owns any more are in nobody's way.
+        for _ in 0..3 {
+            stage(&ring, 1, 8000).unwrap();
+            ring.lock().close(64, 0).unwrap().freeze();
+        }
+        assert!(!ring.lock().make_room_for([16384; 4].into_iter()), "24576 bytes in, 8192 skipped");
+        let mut owned = Vec::new();
+        assert!(ring.lock().make_room_for([12288, 8192, 16384].into_iter()));
+        for len in [12288, 8192, 16384] {
+            let mut guard = ring.lock();
+            let slot = guard.reserve(64, len - 64, 0).unwrap();
+            owned.push(guard.close(64, 0).unwrap());
+            assert!(slot.finish());
+        }
+        assert!(!ring.lock().make_room_for([16384, 16384].into_iter()), "they are owned");
+        drop(owned);
+        assert!(ring.lock().make_room_for([16384, 16384].into_iter()));
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub(crate) fn runs_of(records: &[Input]) -> Vec<Run> {
         let at = runs.iter().position(|run| (run.log, run.epoch) == key).unwrap_or(runs.len());
         if at == runs.len() {
             let (log, epoch) = key;
-            runs.push(Run { log, epoch, first_lsn: Lsn(*lsn), count: 0, bytes: 0 });
+            runs.push(Run { log, epoch, first_lsn: Lsn(*lsn), ..Run::default() });
         }
         runs[at].count += 1;
         runs[at].bytes += header.framed_bytes() as u32;
