@@ -474,16 +474,7 @@ pub(crate) fn make_shard(
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
     let facts = state.facts;
-    let spec = IntakeSpec {
-        stage_bytes: config.stage_bytes as usize,
-        batch_bytes_max: facts.batch_bytes_max as usize,
-        unit: facts.unit as usize,
-        first_seq: durable + 1,
-        pipeline_min: config.pipeline_bytes_min as usize,
-        log_bytes_max: config.log_stage_bytes_max,
-        span_bytes_max: facts.segment_bytes - u64::from(facts.unit),
-        driven: config.driven.then_some(config.undriven_after),
-    };
+    let spec = intake_spec(config, &facts, durable);
     let intake = Arc::new(Intake::new(&spec, storage.clock())?);
     for (id, log) in state.logs.keys().filter_map(|id| Some((id, view.log(*id)?))) {
         let epoch = log.epoch.max(state.logs[id].tail_epoch);
@@ -534,6 +525,19 @@ pub(crate) fn make_shard(
         mark_delay: config.idle_mark_delay,
         commit_delay: Duration::from_micros(config.commit_delay_us),
     }))
+}
+
+fn intake_spec(config: &Config, facts: &DirectoryFacts, durable: u64) -> IntakeSpec {
+    IntakeSpec {
+        stage_bytes: config.stage_bytes as usize,
+        batch_bytes_max: facts.batch_bytes_max as usize,
+        unit: facts.unit as usize,
+        first_seq: durable + 1,
+        pipeline_min: config.pipeline_bytes_min as usize,
+        log_bytes_max: config.log_stage_bytes_max,
+        span_bytes_max: facts.segment_bytes - u64::from(facts.unit),
+        driven: config.driven.then_some(config.undriven_after),
+    }
 }
 
 fn open_spares(

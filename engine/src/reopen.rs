@@ -1,8 +1,8 @@
 //! Reopening a halted shard in place, while the others go on.
 //!
 //! Invariants: the shard has ended, and its disk has given back what was in flight, before its
-//! recovery begins; the directory is owned throughout (`owner`); only this shard's files are looked at.
-//! The new shard is let in after its recovery is durable, under a new term of its own.
+//! recovery begins; the directory is owned throughout (`owner`); only this shard's files are looked
+//! at. The new shard is let in after its recovery is durable, under a new term of its own.
 //!
 //! Crash story: a batch's write fails although all of it can be read (the device has it in its
 //! cache, and will not keep it); it is recovered, built upon, and gone after a power cut: acked

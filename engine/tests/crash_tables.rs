@@ -8,15 +8,13 @@
 
 mod cuts;
 
-use std::sync::Arc;
-
 use cuts::judge::{Life, Model, config};
-use sapwood::format::manifest::Frame;
-use sapwood::format::{BatchHeader, HintPage, SegmentHeader};
+use cuts::rot::{batches, last_frame, look};
+use sapwood::format::HintPage;
 use sapwood::io::buf::AlignedBuf;
 use sapwood::io::sim::{Faults, SimStorage};
 use sapwood::io::{Mode, Storage};
-use sapwood::{Config, Engine, Error, From, LogOptions, ShardReport};
+use sapwood::{Config, Error, LogOptions};
 
 /// Another world per seed; `SAPWOOD_SEED=n` gives others for all tests.
 fn disk(seed: u64) -> SimStorage {
@@ -657,18 +655,6 @@ fn open_with_a_torn_tail_in_the_next_segment() {
     assert!(retired > 0, "no run left a torn tail");
 }
 
-/// The batches of a segment file: where each stands, and its sequence.
-fn batches(world: &SimStorage, name: &str) -> Vec<(u64, u64)> {
-    let bytes = world.image(name).unwrap();
-    let nonce = SegmentHeader::decode(&bytes).unwrap().nonce;
-    let (mut found, mut at) = (Vec::new(), 4096);
-    while let Some(Ok((header, _))) = bytes.get(at..).map(|b| BatchHeader::decode(b, nonce)) {
-        found.push((at as u64, header.seq));
-        at += header.padded_bytes(4096);
-    }
-    found
-}
-
 /// Five records, each a batch of its own; idle turns afterwards write a mark.
 fn five_batches(seed: u64, idle: usize) -> SimStorage {
     let mut life = Life::open(&disk(seed), config(), Model::new(), false);
@@ -680,22 +666,6 @@ fn five_batches(seed: u64, idle: usize) -> SimStorage {
     }
     life.idle(idle);
     life.tap.crash()
-}
-
-/// Opens, reads log `a`: what recovery told, how many records came, and how reading ended.
-fn look(world: &SimStorage) -> Result<(ShardReport, u64, Result<(), Error>), Error> {
-    let (engine, drivers) = Engine::open_on(Arc::new(world.clone()), config())?;
-    let _driving: Vec<_> = drivers.into_iter().map(|driver| driver.bind().unwrap()).collect();
-    let mut reader = engine.log("a").unwrap().reader(From::Start).unwrap();
-    let mut count = 0;
-    let end = loop {
-        match reader.next().wait() {
-            Ok(Some(_)) => count += 1,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
-    Ok((engine.recovery()[0].clone(), count, end))
 }
 
 const SEGMENT: &str = "segment-000-0000000001";
@@ -744,20 +714,6 @@ fn a_commit_delay_does_not_keep_the_mark_away() {
     life.append(&writer, "a", 1);
     life.idle(60);
     assert_eq!(life.engine.metrics()[0].marks, 1);
-}
-
-/// Where the last frame of the manifest stands: its slot, and its offset.
-fn last_frame(world: &SimStorage) -> (usize, u64) {
-    let mut last = (0, 0, 0);
-    for slot in 0..2 {
-        let bytes = world.image(&format!("manifest-000-a{slot}")).unwrap();
-        let mut at = 0;
-        while let Some(Ok((frame, padded, _))) = bytes.get(at..).map(Frame::decode) {
-            last = last.max((frame.seq, slot, at as u64));
-            at += padded;
-        }
-    }
-    (last.1, last.2)
 }
 
 /// One copy of the manifest rots: the other mends it.

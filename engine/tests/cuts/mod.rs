@@ -17,6 +17,7 @@ use sapwood::io::{
 };
 
 pub(crate) mod judge;
+pub(crate) mod rot;
 
 /// Pictures of one moment: each keeps another random part of what was not yet durable.
 const PICTURES: usize = 2;
