@@ -173,7 +173,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn a_line_too_long_is_named_and_what_came_before_stays() {
     let place = Place::new();
-    let name = place.write("input", format!("a\nb\n{}\nc\n", "x".repeat(300_000)).as_bytes());
+    let name = place.write("input", format!("a\nb\n{}\nc\n", "x".repeat(1_200_000)).as_bytes());
     let small = ["append", "x", "--dir", "wal", "--segment-size", "1MiB", name.as_str()];
     place
         .run(&small)
