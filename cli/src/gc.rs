@@ -46,6 +46,7 @@ fn state(kept: &KeptSegment) -> &'static str {
     match kept.state {
         SegmentState::Sealed => "sealed",
         SegmentState::Open => "open",
+        SegmentState::Held => "held",
         SegmentState::End => "end",
         SegmentState::Damaged => "damaged",
         _ => "unreadable",

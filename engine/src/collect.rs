@@ -117,6 +117,10 @@ pub(crate) struct Collector {
     seen: Option<Seen>,
     /// Segments that are free and not covered by a snapshot, in bytes; of the pass so far.
     uncovered: u64,
+    /// Segments that holds alone keep, in bytes; of the pass so far.
+    held: u64,
+    /// A hold that keeps some is too old at this moment.
+    held_until: Option<u64>,
     retainer: Retainer,
     /// The log whose retention comes next; `None`: not now.
     retain_next: Option<LogId>,
@@ -140,11 +144,17 @@ struct Seen {
     trims: u64,
     newest: SegmentId,
     covered: Covered,
+    holds: u64,
 }
 
-/// What holds a log's records, as things stand. `None`: there is no such log any more. The
-/// checkpoint is the same for all logs of a segment: `covered` says whether it has the segment.
-fn floors(view: &ViewState, state: &State, log: LogId, covered: bool) -> Option<Floors> {
+/// What holds a log's records, as things stand. `None`: there is no such log any more. Checkpoint
+/// and holds are the same for all logs of a segment: `covered` and `held` say whether they have it.
+fn floors(
+    view: &ViewState,
+    state: &State,
+    log: LogId,
+    (covered, held): (bool, bool),
+) -> Option<Floors> {
     let seen = view.log(log)?;
     let facts = state.logs.get(&log)?;
     Some(Floors {
@@ -152,14 +162,15 @@ fn floors(view: &ViewState, state: &State, log: LogId, covered: bool) -> Option<
         tiered: Lsn(0),
         local_retention: Lsn(u64::MAX),
         checkpoint: if covered { Lsn(u64::MAX) } else { facts.tail },
-        hold: None,
+        hold: held.then_some(Lsn(0)),
         cursor: view.cursors.lowest(log),
+        wanted: view.wanted.get(&log).copied(),
     })
 }
 
 fn pins(view: &ViewState, state: &State, log: LogId, last: Lsn) -> bool {
-    // Whether the segment is covered is asked once, when nothing else holds it.
-    floors(view, state, log, true).is_some_and(|floors| last >= gc::horizon(&floors))
+    // Whether the segment is covered, or held, is asked once, when nothing else keeps it.
+    floors(view, state, log, (true, false)).is_some_and(|floors| last >= gc::horizon(&floors))
 }
 
 /// Whether the stream ends in this segment: it tells the next recovery where to go on.
@@ -191,6 +202,8 @@ impl Collector {
             next: None,
             seen: None,
             uncovered: 0,
+            held: 0,
+            held_until: None,
             retainer: Retainer::default(),
             retain_next: None,
             settings_next: Some(LogId(0)),
@@ -231,7 +244,8 @@ impl Collector {
 
     fn look_around(&self, manifest: &Manifest, view: &View) -> Seen {
         let (trims, newest) = (view.trims(), manifest.state.newest_sealed());
-        Seen { trims, newest, covered: manifest.covered() }
+        let holds = view.holds.changes();
+        Seen { trims, newest, covered: manifest.covered(), holds }
     }
 
     /// Whether `step` would start something.
@@ -258,7 +272,7 @@ impl Collector {
     /// When to look again although nothing happens.
     pub(crate) fn wake_at(&self) -> Option<u64> {
         let age = (!self.retainer.is_empty()).then_some(self.age_at);
-        age.into_iter().chain(self.reclaim.wake_at()).min()
+        age.into_iter().chain(self.reclaim.wake_at()).chain(self.held_until).min()
     }
 
     /// One bounded step.
@@ -319,9 +333,10 @@ impl Collector {
         }
         if self.next.is_none() && self.retain_next.is_none() {
             let seen = self.look_around(yard.manifest, yard.view);
-            if self.seen != Some(seen) {
+            let over = self.held_until.is_some_and(|at| yard.now >= at);
+            if self.seen != Some(seen) || over {
                 self.seen = Some(seen);
-                self.uncovered = 0;
+                (self.uncovered, self.held, self.held_until) = (0, 0, None);
                 self.next = Some(SegmentId(0));
             } else if yard.now >= self.age_at && !self.retainer.is_empty() {
                 self.begin_retention(yard.now);
@@ -375,6 +390,10 @@ impl Collector {
             if still || is_end(state, id, &sealed) || is_damaged(state, id) {
                 continue;
             }
+            if yard.view.holds.pins(id, yard.now) {
+                self.held += file_bytes(state, &facts, &sealed);
+                continue;
+            }
             if !yard.manifest.covers(id, &sealed) {
                 self.uncovered += file_bytes(state, &facts, &sealed);
                 continue;
@@ -420,6 +439,7 @@ impl Collector {
         if !self.retainer.is_empty() {
             self.begin_retention(yard.now);
         }
+        self.held_until = yard.view.holds.weigh(self.held);
         let worth = self.uncovered >= SNAPSHOT_WORTH * yard.manifest.snapshot_bytes();
         if self.uncovered > 0 && (worth || yard.segments.is_starved()) {
             yard.manifest.want_snapshot();
@@ -440,6 +460,7 @@ impl Collector {
         let sealed = state.segments.get(&walk.segment).and_then(|facts| facts.sealed);
         let covered = kept.is_none()
             || sealed.is_some_and(|sealed| yard.manifest.covers(walk.segment, &sealed));
+        let held = kept.is_some() && yard.view.holds.pins(walk.segment, yard.now);
         let gathers = *survey == Some(self.retainer.survey);
         let mut found = mark.pin;
         let mut at = mark.block;
@@ -447,7 +468,7 @@ impl Collector {
             if gathers {
                 self.retainer.gather(entry);
             }
-            let floors = floors(&view, state, entry.log, covered);
+            let floors = floors(&view, state, entry.log, (covered, held));
             if let Some(why) = floors.and_then(|floors| gc::why(&floors, entry.last_lsn)) {
                 match kept {
                     Some(kept) => note_pin(kept, pin(state, entry, why)),
@@ -524,7 +545,7 @@ impl Collector {
     /// Moves the starts of some logs.
     fn retain(&mut self, yard: &mut Yard<'_>, from: LogId) {
         let now_us = yard.clock.wall_us();
-        let view = yard.view.lock();
+        let mut view = yard.view.lock();
         let mut next = Some(from);
         for _ in 0..LOGS_MAX {
             next = next.and_then(|from| self.retainer.next(from));
@@ -539,8 +560,14 @@ impl Collector {
             let live: Vec<Span> = view.live_entries(log).map(Span::of).collect();
             let to = start_by(&settings, seen.start, sketch, &live, now_us).min(seen.next);
             // Settings do not take from a consumer what it has not come by for; its owner may.
+            let (start, wanted) = (seen.start, to);
             let to = view.cursors.lowest(log).map_or(to, |cursor| to.min(cursor));
-            if to > seen.start {
+            if to < wanted {
+                view.wanted.insert(log, wanted);
+            } else {
+                view.wanted.remove(&log);
+            }
+            if to > start {
                 let edit = yard.manifest.push(Edit::Start { log, start: to });
                 self.starts.push_back((edit, log, to));
             }
@@ -618,6 +645,8 @@ impl Collector {
             kept.state = SegmentState::End;
         } else if is_damaged(state, id) {
             kept.state = SegmentState::Damaged;
+        } else if yard.view.holds.pins(id, yard.now) {
+            kept.state = SegmentState::Held;
         }
         let walk = Walk::new(self.shard, id, facts.file, 0);
         self.job = Job::Walk { walk, survey: None, kept: Some(kept) };

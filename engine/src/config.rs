@@ -95,6 +95,11 @@ pub struct Config {
     /// default) = as many as there are. Beyond it appends get `NoSpace`, as on a full disk, until
     /// something is truncated and collected. At least four segments per shard.
     pub quota_bytes: u64,
+    /// Bytes of segments that holds alone may keep, per shard; the oldest hold is broken beyond it.
+    /// Default 8 GiB.
+    pub hold_bytes_max: u64,
+    /// A hold that is older is broken. Default 6 hours.
+    pub hold_age_max: Duration,
     /// How long a caller waits for a shard that another thread drives before it gets `Undriven`.
     pub undriven_after: Duration,
 }
@@ -124,6 +129,8 @@ impl Config {
             durable: DurableMethod::default(),
             direct: true,
             quota_bytes: 0,
+            hold_bytes_max: 8 << 30,
+            hold_age_max: Duration::from_secs(6 * 3600),
             undriven_after: Duration::from_secs(5),
         }
     }

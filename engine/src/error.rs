@@ -83,6 +83,8 @@ pub enum Error {
     Unsupported(String),
     /// No such log.
     NoSuchLog(String),
+    /// A hold passed its limit: what it kept may be gone. Take another, or raise the limit.
+    HoldBroken(String),
     /// The engine was closed.
     Closed,
     /// The system refused something outside the append path (open, list, create).
@@ -178,6 +180,9 @@ impl fmt::Display for Error {
             Self::NotOurs(what) => write!(f, "not ours: {what}"),
             Self::Unsupported(what) => write!(f, "unsupported: {what}"),
             Self::NoSuchLog(name) => write!(f, "no log named {name:?}"),
+            Self::HoldBroken(what) => {
+                write!(f, "hold broken: {what}; begin again, or open with a larger limit")
+            }
             Self::Closed => write!(f, "the engine is closed"),
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
         }

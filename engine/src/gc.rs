@@ -27,6 +27,9 @@ pub(crate) struct Floors {
     pub hold: Option<Lsn>,
     /// A named durable cursor will come back for it, and expects it nearby.
     pub cursor: Option<Lsn>,
+    /// Where the log's retention would put its start, if no cursor were in the way: no floor, it
+    /// says who is the reason for the start.
+    pub wanted: Option<Lsn>,
 }
 
 /// Why records stay.
@@ -60,7 +63,10 @@ pub(crate) fn why(f: &Floors, last: Lsn) -> Option<Why> {
     if last < horizon(f) {
         None
     } else if last >= horizon(&open) {
-        Some(Why::Kept)
+        // Retention would have moved the start beyond it, had the cursor come by.
+        let waits = f.wanted.is_some_and(|wanted| last < wanted)
+            && f.cursor.is_some_and(|cursor| last >= cursor);
+        Some(if waits { Why::Cursor } else { Why::Kept })
     } else if last >= horizon(&Floors { cursor: f.cursor, ..open }) {
         Some(Why::Cursor)
     } else if f.hold.is_some_and(|hold| last >= hold) {
@@ -110,6 +116,8 @@ pub enum SegmentState {
     Sealed,
     /// Batches are written to it, or it is not sealed yet.
     Open,
+    /// A hold keeps it, whoever else may.
+    Held,
     /// The last batch of the stream is in it: the next one to be sealed relieves it.
     End,
     /// It holds damage that nobody has chosen to go on without.
@@ -149,6 +157,7 @@ mod tests {
         checkpoint: Lsn(u64::MAX),
         hold: None,
         cursor: None,
+        wanted: None,
     };
 
     #[test]
@@ -193,11 +202,17 @@ mod tests {
             tiered: Lsn(20),
             local_retention: Lsn(15),
             cursor: Some(Lsn(12)),
+            wanted: None,
         };
         let whys: Vec<_> = [20, 14, 11, 7, 5].map(|last| why(&floors, Lsn(last))).into();
         let hold = Some(Why::Hold);
         assert_eq!(whys, [Some(Why::Kept), Some(Why::Cursor), hold, hold, None]);
         let floors = Floors { hold: None, ..floors };
         assert_eq!(why(&floors, Lsn(9)), Some(Why::Checkpoint));
+        // Without a tier a cursor holds by keeping retention from moving the start.
+        let cursor = Some(Lsn(10));
+        let floors = Floors { truncated: Lsn(10), cursor, wanted: Some(Lsn(14)), ..FREE };
+        let whys: Vec<_> = [14, 13, 10, 9].map(|last| why(&floors, Lsn(last))).into();
+        assert_eq!(whys, [Some(Why::Kept), Some(Why::Cursor), Some(Why::Cursor), None]);
     }
 }

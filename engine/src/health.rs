@@ -5,6 +5,8 @@
 //!
 //! Not here: what is counted (`metrics`), what the machine is like (`doctor` of the command line).
 
+mod pins;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +74,12 @@ pub enum HealthKind {
     StuckDevice,
     /// Full segments wait for their seal.
     SealingBehind,
+    /// A hold keeps segments, or was broken.
+    Hold,
+    /// A cursor keeps what its log's retention would drop.
+    CursorBehind,
+    /// The quota is nearly used up.
+    QuotaNearlyFull,
     /// Records that were acked cannot be read.
     Damaged,
     /// I/O goes without io_uring.
@@ -93,6 +101,9 @@ impl HealthKind {
             Self::SlowDevice => "slow_device",
             Self::StuckDevice => "stuck_device",
             Self::SealingBehind => "sealing_behind",
+            Self::Hold => "hold",
+            Self::CursorBehind => "cursor_behind",
+            Self::QuotaNearlyFull => "quota_nearly_full",
             Self::Damaged => "damaged",
             Self::Fallback => "fallback",
             Self::Buffered => "buffered",
@@ -201,7 +212,10 @@ pub(crate) fn of(inner: &Inner) -> Health {
     if let Shards::Ports(ports) = &inner.shards {
         for port in ports.all() {
             ward.shard(&port);
+            ward.holds(&port);
+            ward.cursors(inner, &port);
         }
+        ward.quota(&ports.get(ShardId(0)));
     }
     let views: Vec<Arc<View>> = match &inner.shards {
         Shards::Ports(ports) => ports.all().iter().map(|port| Arc::clone(&port.view)).collect(),

@@ -29,6 +29,7 @@ use crate::follow;
 use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, HintPage, SegmentHeader, UNIT_MIN};
 use crate::hint::Hint;
+use crate::holds::Holds;
 use crate::inner::{Opened, Ports, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
@@ -497,9 +498,11 @@ pub(crate) fn make_shard(
     let collector = Collector::new(id, Arc::clone(usage), reclaim);
     let manifest = Manifest::new(&**storage, id, state, cursor)?;
     let hint = begin_hint(&**storage, id, &manifest, durable)?;
+    let mut view = View::new(id, view);
+    view.holds = Holds::new(config.hold_bytes_max, config.hold_age_max);
     let port = Arc::new(Port {
         intake,
-        view: Arc::new(View::new(id, view)),
+        view: Arc::new(view),
         requests: Mutex::default(),
         collected: Mutex::default(),
         meters: Arc::default(),

@@ -80,6 +80,11 @@ impl Usage {
         self.is_bounded() && self.total.used.load(Ordering::Relaxed) > self.total.quota
     }
 
+    /// Bytes in use, and the quota; `None`: there is none.
+    pub(crate) fn of_quota(&self) -> Option<(u64, u64)> {
+        self.is_bounded().then(|| (self.total.used.load(Ordering::Relaxed), self.total.quota))
+    }
+
     /// The quota in words.
     pub(crate) fn refusal(&self) -> String {
         let used = self.total.used.load(Ordering::Relaxed);

@@ -24,6 +24,7 @@ use crate::error::Cause;
 use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
 use crate::format::{Run, UNIT_MIN};
+use crate::holds::Holds;
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
 use crate::wake::WaitWord;
@@ -187,6 +188,8 @@ pub(crate) struct View {
     pub(crate) wait: WaitWord,
     /// What is for those who follow now, and on no disk.
     pub(crate) ephemeral: Ephemeral,
+    /// Who keeps segments from being collected.
+    pub(crate) holds: Holds,
     /// The shard's durable watermark, for a look without the lock.
     durable: AtomicU64,
     /// Counts what may have taken something from under a reader: starts that moved, suffixes that
@@ -202,6 +205,8 @@ pub(crate) struct ViewState {
     logs: Vec<Option<Box<LogView>>>,
     pub segments: BTreeMap<SegmentId, SegmentView>,
     pub cursors: Cursors,
+    /// Where retention would put the starts of those logs whose cursors are in its way.
+    pub wanted: BTreeMap<LogId, Lsn>,
     pub ended: Option<Ended>,
 }
 
@@ -214,6 +219,7 @@ impl View {
             state: Mutex::new(state),
             wait,
             ephemeral: Ephemeral::default(),
+            holds: Holds::default(),
             durable,
             trims,
         }
@@ -375,6 +381,7 @@ impl ViewState {
             *log = None;
         }
         self.cursors.forget(id);
+        self.wanted.remove(&id);
     }
 
     pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, &LogView)> {
