@@ -8,15 +8,19 @@
 //! - A record is delivered only if its CRCs are good and it follows its run; one in fragments only
 //!   when all of them are there, and `next` stands at it until then.
 //!
-//! Not here: waiting at the end (`reader`).
+//! - What no local segment holds any more is asked of the archive, by a step that says so.
+//!
+//! Not here: waiting at the end and for the archive (`reader`), checking what it gave (`archive`).
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::archive::{self, Archive, FETCH_BYTES, Wanted};
 use crate::assembly::Assembly;
 use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
+use crate::format::manifest::Link;
 use crate::format::{BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN};
 use crate::index::{Indexes, Which};
 use crate::intake::Intake;
@@ -42,6 +46,9 @@ pub(crate) struct Source {
     pub unit: usize,
     /// Another process writes, or may: what this one knows of the manifest may be old.
     pub foreign: bool,
+    pub archive: Option<Arc<dyn Archive>>,
+    /// The directory and its lineage, by which an archive knows it.
+    pub directory: (u64, u64),
 }
 
 /// What a step of a cursor came to.
@@ -53,6 +60,8 @@ pub(crate) enum Step {
     End,
     /// The next batch has to be read from disk, which was not allowed.
     Disk,
+    /// What is next is in the archive: see [`Cursor::take_wanted`].
+    Archive,
 }
 
 /// A record of the batch at hand, or what is damaged instead.
@@ -98,6 +107,8 @@ pub(crate) struct Cursor {
     items: Vec<Item>,
     taken: usize,
     current: Option<Current>,
+    /// What the archive is to be asked for.
+    wanted: Option<Wanted>,
     /// A record in fragments, as far as it was met.
     assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
@@ -123,6 +134,7 @@ impl Cursor {
             items: Vec::new(),
             taken: 0,
             current: None,
+            wanted: None,
             assembly: Assembly::default(),
         }
     }
@@ -204,6 +216,18 @@ impl Cursor {
 
     /// Moves to the next record. `disk`: reading from disk is allowed here.
     pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
+        match self.advance(disk) {
+            // Its segment left the disk while it was read, and the record is kept: look again.
+            Err(Error::Corrupt(damage)) if !self.source.view.has(damage.segment) => {
+                self.forget();
+                self.placed_for = None;
+                self.advance(disk)
+            }
+            step => step,
+        }
+    }
+
+    fn advance(&mut self, disk: bool) -> Result<Step> {
         self.current = None;
         self.heed()?;
         loop {
@@ -366,11 +390,17 @@ impl Cursor {
                         return Ok(Step::Ready);
                     }
                 }
-                _ => {
+                (_, end) => {
                     if !disk && self.place_needs_disk() {
                         return Ok(Step::Disk);
                     }
+                    if end.is_none() {
+                        self.spot = None; // its segment has left the disk
+                    }
                     self.place()?;
+                    if self.wanted.is_some() {
+                        return Ok(Step::Archive);
+                    }
                 }
             }
         }
@@ -401,7 +431,7 @@ impl Cursor {
             Place::End(end) => (end.segment, end.offset, Some(end.seq)),
             Place::Chain(link) => {
                 let found = self.walk(link);
-                let (segment, offset) = self.unless_overtaken(found)?;
+                let Some((segment, offset)) = self.unless_overtaken(found)? else { return Ok(()) };
                 (segment, offset, None)
             }
             Place::Trimmed(start) => return Err(Error::Trimmed { start }),
@@ -409,7 +439,7 @@ impl Cursor {
             Place::Damaged(facts) => return Err(self.known_damage(&facts)),
             Place::Gone => return Err(self.gone()),
         };
-        let (number, nonce) = self.segment(segment)?;
+        let Some((number, nonce)) = self.local(segment) else { return Ok(()) };
         self.spot = Some(Spot { segment, number, nonce, offset, seq });
         Ok(())
     }
@@ -438,20 +468,21 @@ impl Cursor {
         (entry.first_lsn..=entry.last_lsn).contains(&self.next).then_some(entry.last_lsn)
     }
 
-    fn segment(&self, id: SegmentId) -> Result<(u64, u64)> {
+    /// File number and nonce of a segment that is on the local disk.
+    fn local(&self, id: SegmentId) -> Option<(u64, u64)> {
         let view = self.source.view.lock();
-        let Some(seen) = view.segments.get(&id) else {
-            let start = view.log(self.log).map_or(self.next, |log| log.start);
-            return Err(Error::Trimmed { start });
-        };
-        Ok((seen.file, seen.nonce))
+        view.segments.get(&id).map(|seen| (seen.file, seen.nonce))
     }
 
-    /// Walks back through the chain to the segment that holds `next`.
-    fn walk(&self, newest: crate::format::manifest::Link) -> Result<(SegmentId, u64)> {
+    /// Walks back through the chain to the segment that holds `next`. `None`: it is not here, the
+    /// archive is to be asked.
+    fn walk(&mut self, newest: Link) -> Result<Option<(SegmentId, u64)>> {
         let mut link = newest;
+        let mut below = self.source.view.unsealed_from(self.log);
         loop {
-            let (file, _) = self.segment(link.segment)?;
+            let Some((file, _)) = self.local(link.segment) else {
+                return self.want(below).map(|()| None);
+            };
             let which = Which { shard: self.source.view.shard, segment: link.segment, file };
             let Some(entry) = self.source.indexes.find(which, self.log)? else {
                 return Err(Error::Corrupt(Box::new(Damage {
@@ -466,14 +497,60 @@ impl Cursor {
             if link.first_lsn <= self.next {
                 let posting = self.source.indexes.posting(which, &entry, |p| p.lsn <= self.next)?;
                 let offset = posting.map_or(entry.first_offset, |posting| posting.offset);
-                return Ok((link.segment, offset));
+                return Ok(Some((link.segment, offset)));
             }
-            let back = entry.jump.filter(|jump| jump.first_lsn > self.next).or(entry.prev);
-            let Some(back) = back else {
-                return Err(Error::Trimmed { start: entry.first_lsn });
+            below = below.min(link.first_lsn);
+            // A segment far back may have left before one that stands nearer.
+            let far =
+                |jump: &Link| jump.first_lsn > self.next && self.local(jump.segment).is_some();
+            let Some(back) = entry.jump.filter(far).or(entry.prev) else {
+                return self.want(below).map(|()| None);
             };
             link = back;
         }
+    }
+
+    /// `next` is kept, and not here: notes what the archive is to be asked for.
+    fn want(&mut self, below: Lsn) -> Result<()> {
+        let (log, from) = (self.log, self.next);
+        let start = self.source.view.lock().log(log).map_or(from, |log| log.start);
+        if from < start {
+            return Err(Error::Trimmed { start });
+        }
+        if self.source.archive.is_none() {
+            return Err(Error::Invalid(format!(
+                "LSNs {from} to {} of log {log} are in the tier alone, and the engine was opened \
+                 without an archive: open it with one (Components::archive), or read from {below} on",
+                Lsn(below.0.max(1) - 1)
+            )));
+        }
+        let ((directory, lineage), bytes_max) = (self.source.directory, FETCH_BYTES);
+        self.wanted = Some(Wanted { directory, lineage, log, from, below, bytes_max });
+        Ok(())
+    }
+
+    /// What the last step wants from the archive.
+    pub(crate) fn take_wanted(&mut self) -> Option<Wanted> {
+        self.wanted.take()
+    }
+
+    /// Takes what the archive gave, in place of a batch.
+    pub(crate) fn supply(&mut self, wanted: &Wanted, bytes: Vec<u8>) -> Result<()> {
+        self.forget();
+        let found = archive::check(&bytes, wanted, |at| self.cuts.dropped(at).is_some());
+        if let (true, Some(reason)) = (found.records.is_empty(), found.wrong) {
+            if found.unsupported {
+                return Err(Error::Unsupported(format!("a record of the archive: {reason}")));
+            }
+            return Err(self.damaged(wanted.from, 0, format!("in the archive: {reason}")));
+        }
+        self.batch = bytes;
+        let items = found.records.into_iter().map(|record| {
+            let archive::Archived { header, properties, payload } = record;
+            Item::Good { header, properties, payload }
+        });
+        self.items = items.collect();
+        Ok(())
     }
 
     /// Loads the batch at the spot and moves behind it. True when it holds records that are wanted.

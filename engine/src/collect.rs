@@ -106,6 +106,8 @@ pub(crate) struct Yard<'a> {
 pub(crate) struct Collector {
     shard: ShardId,
     usage: Arc<Usage>,
+    /// There is an archive: what is tiered may leave the local disk.
+    pub tier: bool,
     marks: BTreeMap<SegmentId, Mark>,
     job: Job,
     busy: bool,
@@ -145,19 +147,23 @@ struct Seen {
     newest: SegmentId,
     covered: Covered,
     holds: u64,
+    tiered_to: SegmentId,
 }
 
 /// What holds a log's records, as things stand. `None`: there is no such log any more. Checkpoint
 /// and holds are the same for all logs of a segment: `covered` and `held` say whether they have it.
+/// `tier`: what stays local although the segment is tiered, as all before it are; `None`: it is
+/// not.
 fn floors(
     view: &ViewState,
     state: &State,
     log: LogId,
     (covered, held): (bool, bool),
+    tier: Option<&Retainer>,
 ) -> Option<Floors> {
     let seen = view.log(log)?;
     let facts = state.logs.get(&log)?;
-    Some(Floors {
+    let mut floors = Floors {
         truncated: seen.start,
         tiered: Lsn(0),
         local_retention: Lsn(u64::MAX),
@@ -165,12 +171,25 @@ fn floors(
         hold: held.then_some(Lsn(0)),
         cursor: view.cursors.lowest(log),
         wanted: view.wanted.get(&log).copied(),
-    })
+    };
+    if let Some(retainer) = tier {
+        // All that the segment has of the log, and all before it.
+        floors.tiered = Lsn(u64::MAX);
+        let live: Vec<Span> = view.live_entries(log).map(Span::of).collect();
+        floors.local_retention = retainer.local_from(log, &facts.settings, seen.start, &live);
+    }
+    Some(floors)
 }
 
-fn pins(view: &ViewState, state: &State, log: LogId, last: Lsn) -> bool {
+fn pins(
+    view: &ViewState,
+    state: &State,
+    (log, last): (LogId, Lsn),
+    tier: Option<&Retainer>,
+) -> bool {
     // Whether the segment is covered, or held, is asked once, when nothing else keeps it.
-    floors(view, state, log, (true, false)).is_some_and(|floors| last >= gc::horizon(&floors))
+    let floors = floors(view, state, log, (true, false), tier);
+    floors.is_some_and(|floors| last >= gc::horizon(&floors))
 }
 
 /// Whether the stream ends in this segment: it tells the next recovery where to go on.
@@ -194,6 +213,7 @@ impl Collector {
         Self {
             shard,
             usage,
+            tier: false,
             marks: BTreeMap::new(),
             job: Job::None,
             busy: false,
@@ -244,8 +264,13 @@ impl Collector {
 
     fn look_around(&self, manifest: &Manifest, view: &View) -> Seen {
         let (trims, newest) = (view.trims(), manifest.state.newest_sealed());
-        let holds = view.holds.changes();
-        Seen { trims, newest, covered: manifest.covered(), holds }
+        let (holds, tiered_to) = (view.holds.changes(), self.tiered_to(&manifest.state));
+        Seen { trims, newest, covered: manifest.covered(), holds, tiered_to }
+    }
+
+    /// Up to here segments are tiered and may be read from the archive.
+    fn tiered_to(&self, state: &State) -> SegmentId {
+        if self.tier { state.tiered_to } else { SegmentId(0) }
     }
 
     /// Whether `step` would start something.
@@ -356,6 +381,7 @@ impl Collector {
     /// Looks at some segments; ends with a job, with the pass, or for now.
     fn look(&mut self, yard: &mut Yard<'_>) {
         let mut free = Vec::new();
+        let tiered_to = self.tiered_to(&yard.manifest.state);
         for _ in 0..LOOKS_MAX {
             let Some(from) = self.next else { break };
             let state = &yard.manifest.state;
@@ -378,7 +404,8 @@ impl Collector {
             let survey = (mark.survey != self.retainer.survey).then_some(self.retainer.survey);
             let still = {
                 let view = yard.view.lock();
-                mark.pin.is_some_and(|(log, last)| pins(&view, state, log, last))
+                let tier = (id <= tiered_to).then_some(&self.retainer);
+                mark.pin.is_some_and(|pin| pins(&view, state, pin, tier))
             };
             if survey.is_some() || !(mark.free || still) {
                 let block = if survey.is_some() { 0 } else { mark.block };
@@ -453,8 +480,10 @@ impl Collector {
             self.reclaim.complete(yard.manifest, &done, yard.now);
             return;
         }
+        let tiered_to = self.tiered_to(&yard.manifest.state);
         let Job::Walk { walk, survey, kept } = &mut self.job else { return };
         let state = &yard.manifest.state;
+        let tiered = walk.segment <= tiered_to;
         let mark = self.marks.entry(walk.segment).or_default();
         let view = yard.view.lock();
         let sealed = state.segments.get(&walk.segment).and_then(|facts| facts.sealed);
@@ -468,7 +497,8 @@ impl Collector {
             if gathers {
                 self.retainer.gather(entry);
             }
-            let floors = floors(&view, state, entry.log, (covered, held));
+            let tier = tiered.then_some(&self.retainer);
+            let floors = floors(&view, state, entry.log, (covered, held), tier);
             if let Some(why) = floors.and_then(|floors| gc::why(&floors, entry.last_lsn)) {
                 match kept {
                     Some(kept) => note_pin(kept, pin(state, entry, why)),
@@ -527,7 +557,7 @@ impl Collector {
         let logs = &yard.manifest.state.logs;
         let mut last = None;
         for (id, facts) in logs.range(from..).take(LOGS_MAX) {
-            self.retainer.note(*id, &facts.settings);
+            self.retainer.note(*id, &facts.settings, self.tier);
             last = Some(*id);
         }
         self.settings_next = last.map(|id| LogId(id.0 + 1));

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::archive::Archive;
 use crate::io::Storage;
 use crate::owner::Owner;
 
@@ -14,14 +15,18 @@ pub struct Components {
     /// Who may write the directory; `None`: its lock decides
     /// ([`DirectoryLock`](crate::owner::DirectoryLock)).
     pub owner: Option<Arc<dyn Owner>>,
+    /// Where records are that the directory no longer holds; `None`: nowhere, so that what is kept
+    /// stays.
+    pub archive: Option<Arc<dyn Archive>>,
     /// The directory itself, in place of `Config::dir`: how the simulator opens an engine.
     pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl fmt::Debug for Components {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { owner, storage } = self;
+        let Self { owner, archive, storage } = self;
         let owner = owner.as_ref().map(|owner| owner.kind());
-        write!(f, "Components(owner {owner:?}, storage {})", storage.is_some())
+        let (archive, storage) = (archive.is_some(), storage.is_some());
+        write!(f, "Components(owner {owner:?}, archive {archive}, storage {storage})")
     }
 }

@@ -71,7 +71,7 @@ impl Engine {
         if config.driven {
             return Err(Error::Invalid("driven shards are opened with Engine::open_driven".into()));
         }
-        Ok(Self::over(open::open(config, Components::default())?).0)
+        Ok(Self::open_with(config, Components::default())?.0)
     }
 
     /// As [`open`](Self::open), with one driver per shard instead of threads: send each to the
@@ -90,7 +90,9 @@ impl Engine {
     /// # Errors
     /// As [`open`](Self::open), and those of the owner.
     pub fn open_with(config: Config, components: Components) -> Result<(Self, Vec<Driver>)> {
-        Ok(Self::over(open::open(config, components)?))
+        let archive = components.archive.clone();
+        let (dir, opened, drivers) = open::open(config, components)?;
+        Ok((Self { inner: Arc::new(Inner::new(dir, opened, archive)) }, drivers))
     }
 
     /// As [`open_driven`](Self::open_driven), over any storage: how the simulator opens an engine.
@@ -101,10 +103,6 @@ impl Engine {
     pub fn open_on(storage: Arc<dyn Storage>, mut config: Config) -> Result<(Self, Vec<Driver>)> {
         config.driven = !config.read_only;
         Self::open_with(config, Components { storage: Some(storage), ..Components::default() })
-    }
-
-    fn over((dir, opened, drivers): open::Outcome) -> (Self, Vec<Driver>) {
-        (Self { inner: Arc::new(Inner::new(dir, opened)) }, drivers)
     }
 
     /// Opens a log, creating it when it does not exist (not in a read-only engine).

@@ -16,7 +16,7 @@ pub(crate) const PINS_MAX: usize = 16;
 pub(crate) struct Floors {
     /// The log's start. Its owner wants everything from here on; below it, nobody can read.
     pub truncated: Lsn,
-    /// What is not in object storage yet. 0 without a tier: nothing is anywhere else.
+    /// What is not in the tier yet. 0 without an archive: nothing is read from anywhere else.
     pub tiered: Lsn,
     /// What the settings keep locally although the tier has it.
     pub local_retention: Lsn,
@@ -36,7 +36,8 @@ pub(crate) struct Floors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Why {
-    /// The log keeps them: they lie at or above its start.
+    /// The log keeps them, and keeps them here: they lie at or above its start, and are not tiered,
+    /// or its settings keep them locally.
     Kept,
     /// A durable cursor has not come by yet.
     Cursor,

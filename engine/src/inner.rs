@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::archive::Archive;
 use crate::catalog::{Catalog, Entry};
 use crate::catchup::Source;
 use crate::config::Config;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub threads: Mutex<Vec<JoinHandle<()>>>,
     pub grant: Mutex<Option<Grant>>,
     pub reports: Vec<ShardReport>,
+    /// Where records are that the directory no longer holds.
+    pub archive: Option<Arc<dyn Archive>>,
 }
 
 /// Logs whose creation was handed to a shard.
@@ -128,7 +131,7 @@ pub struct LogInfo {
 }
 
 impl Inner {
-    pub(crate) fn new(dir: PathBuf, opened: Opened) -> Self {
+    pub(crate) fn new(dir: PathBuf, opened: Opened, archive: Option<Arc<dyn Archive>>) -> Self {
         let Opened { storage, config, facts, catalog, shards, threads, grant, reports } = opened;
         Self {
             dir,
@@ -143,6 +146,7 @@ impl Inner {
             threads: Mutex::new(threads),
             grant: Mutex::new(grant),
             reports,
+            archive,
         }
     }
 
@@ -180,6 +184,8 @@ impl Inner {
             intake,
             indexes: Arc::clone(&self.indexes),
             unit: self.facts.unit as usize,
+            archive: self.archive.clone(),
+            directory: (self.facts.directory, self.facts.lineage),
             foreign: matches!(self.shards, Shards::Views(..)),
         }
     }

@@ -30,6 +30,7 @@
 //! records), then segments, manifest and views, then commit, seal and recovery, then intake and
 //! readers, then the shard, then the engine.
 
+pub mod archive;
 mod assembly;
 mod atomic;
 mod catalog;
@@ -87,6 +88,7 @@ mod seal;
 mod segment;
 mod shard;
 mod stream;
+mod tier;
 mod view;
 mod wake;
 mod walk;
@@ -116,5 +118,6 @@ pub use metrics::ShardMetrics;
 pub use publish::Publisher;
 pub use reader::{From, Next, ReadRecord, Reader};
 pub use record::{Batch, Record, Records};
+pub use tier::SealedSegment;
 pub use work::ShardReport;
 pub use writer::{Accepted, Ack, Append, Relaxed, Ticket, Writer};

@@ -156,9 +156,14 @@ impl Log {
         };
         while let Some(at) = link {
             let file = source.view.lock().segments.get(&at.segment).map(|seen| seen.file);
-            let Some(file) = file else { break };
+            // Its index is not here: from the start on, records are looked at one by one.
+            let Some(file) = file else { return Ok(Lsn(0)) };
             let which = Which { shard: source.view.shard, segment: at.segment, file };
-            let Some(entry) = source.indexes.find(which, self.id)? else { break };
+            let entry = match source.indexes.find(which, self.id) {
+                Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
+                entry => entry?,
+            };
+            let Some(entry) = entry else { break };
             if entry.last_time_us < time_us {
                 break;
             }

@@ -45,6 +45,8 @@ pub(crate) struct SegmentFacts {
     pub bytes: u64,
     pub term: u32,
     pub sealed: Option<SealedFacts>,
+    /// Its copy in the tier is whole.
+    pub tiered: bool,
 }
 
 /// A file whose segment no log needs any more, until it is removed or becomes another segment.
@@ -96,6 +98,8 @@ pub(crate) struct State {
     /// The newest segment that was sealed when the last snapshot was taken: the chains of logs in
     /// the snapshot go up to it, later seals are adopted from their indexes. Derived, not stored.
     pub chained: SegmentId,
+    /// Up to here every segment is tiered; 0: none. Derived, not stored.
+    pub tiered_to: SegmentId,
     /// Entries of newer writers that may be carried along unread.
     pub unknown: Vec<Edit>,
 }
@@ -151,14 +155,20 @@ impl State {
                     self.cursors.apply(*log, name, *lsn);
                 }
             }
-            Edit::Tiered { .. } => {}
+            Edit::Tiered { segment } => {
+                let sealed = self.segments.get_mut(segment).filter(|facts| facts.sealed.is_some());
+                if let Some(facts) = sealed {
+                    facts.tiered = true;
+                }
+                self.advance_tiered();
+            }
         }
     }
 
     fn apply_segment(&mut self, edit: &Edit) {
         match *edit {
             Edit::Spare { segment, file, nonce, bytes, term } => {
-                let facts = SegmentFacts { file, nonce, bytes, term, sealed: None };
+                let facts = SegmentFacts { file, nonce, bytes, term, sealed: None, tiered: false };
                 self.segments.insert(segment, facts);
                 self.retired.remove(&file);
             }
@@ -196,6 +206,8 @@ impl State {
         if let Some(facts) = self.segments.remove(&segment) {
             let SegmentFacts { file, nonce, bytes, term, .. } = facts;
             self.retired.insert(file, RetiredFacts { segment, nonce, bytes, term });
+            self.tiered_to = SegmentId(0);
+            self.advance_tiered();
         }
     }
 
@@ -232,9 +244,10 @@ impl State {
             edits.push(Edit::Retired { segment });
         }
         for (id, facts) in &self.segments {
-            let SegmentFacts { file, nonce, bytes, term, sealed } = *facts;
+            let SegmentFacts { file, nonce, bytes, term, sealed, tiered } = *facts;
             edits.push(Edit::Spare { segment: *id, file, nonce, bytes, term });
             edits.extend(sealed.map(|s| s.edit(*id)));
+            edits.extend(tiered.then_some(Edit::Tiered { segment: *id }));
         }
         edits.extend(self.logs.values().cloned().map(Edit::Log));
         // Before cursors and damage: a cut takes those back that were there when it was made.
@@ -252,6 +265,13 @@ impl State {
     pub(crate) fn newest_sealed(&self) -> SegmentId {
         let sealed = self.segments.iter().rev().find(|(_, facts)| facts.sealed.is_some());
         sealed.map_or(SegmentId(0), |(id, _)| *id)
+    }
+
+    fn advance_tiered(&mut self) {
+        let behind = self.segments.range(SegmentId(self.tiered_to.0 + 1)..);
+        if let Some((id, _)) = behind.take_while(|(_, facts)| facts.tiered).last() {
+            self.tiered_to = *id;
+        }
     }
 
     /// The next number for a segment.
@@ -692,6 +712,8 @@ mod tests {
         state.apply(
             &SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)),
         );
+        state.apply(&Edit::Tiered { segment: SegmentId(1) });
+        state.apply(&Edit::Tiered { segment: SegmentId(3) }); // not sealed: nothing to say
         state.apply(&Edit::Retired { segment: SegmentId(2) });
         state.apply(&Edit::Damage(DamageFacts {
             log: Some(id),

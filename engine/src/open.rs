@@ -131,7 +131,7 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
     if let Some(lease) = &grant.lease {
         lease.check(storage.clock().boot_ns())?;
     }
-    start(storage, &config, facts, recovered, &numbers, grant)
+    start(storage, &config, recovered, &numbers, grant, parts.archive.is_some())
 }
 
 pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
@@ -388,11 +388,12 @@ pub(crate) fn next_number(shard: ShardId, state: &State, files: &[(String, Name)
 fn start(
     storage: Arc<dyn Storage>,
     config: &Config,
-    facts: DirectoryFacts,
     recovered: Vec<Recovered>,
     next_numbers: &[u64],
     grant: Grant,
+    tier: bool,
 ) -> Result<Outcome> {
+    let facts = recovered.first().map_or_else(DirectoryFacts::default, |shard| shard.state.facts);
     let all = Usage::new(config.quota_bytes, 0);
     let mut catalog = Catalog::new(facts.shards);
     let mut ports = Vec::new();
@@ -405,7 +406,8 @@ fn start(
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);
         let usage = Arc::new(all.beside(0));
-        let shard = make_shard(&storage, config, id, recovered, number, &grant, &usage)?;
+        let mut shard = make_shard(&storage, config, id, recovered, number, &grant, &usage)?;
+        shard.collector.tier = tier;
         ports.push(Arc::clone(&shard.port));
         shards.push(shard);
     }

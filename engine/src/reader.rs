@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use crate::archive::Fetch;
 use crate::catchup::{Cursor, Source, Step};
 use crate::ephemeral::{Ear, Note};
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub struct Reader {
     reads: Arc<Reads>,
     /// What the reading thread's step came to, not yet looked at.
     fetched: Option<Result<Step>>,
+    /// What the archive was asked for and has not given yet.
+    fetch: Option<Fetch>,
     log: LogId,
     follow: bool,
     /// The record that the position given at the start must name; passed over if `true`.
@@ -146,6 +149,7 @@ impl Reader {
             away: Arc::default(),
             reads,
             fetched: None,
+            fetch: None,
             log,
             follow: false,
             expect,
@@ -189,7 +193,7 @@ impl Reader {
     pub fn seek(&mut self, lsn: Lsn) {
         self.expect = None;
         self.take_back_blocking();
-        self.fetched = None;
+        (self.fetched, self.fetch) = (None, None);
         self.held = false;
         if let Some(cursor) = &mut self.cursor {
             cursor.seek(lsn);
@@ -282,6 +286,7 @@ impl Reader {
             if self.held && self.give_held() {
                 return Ok(true);
             }
+            self.wait_for_archive()?;
             let Some(cursor) = &mut self.cursor else { return Err(Error::Closed) };
             let step = self.fetched.take().unwrap_or_else(|| cursor.step(true));
             match step? {
@@ -289,6 +294,7 @@ impl Reader {
                     self.held = self.judge()?;
                 }
                 Step::Disk => {}
+                Step::Archive => self.begin_fetch(),
                 Step::End => {
                     if !self.follow {
                         return Ok(false);
@@ -307,6 +313,36 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Asks the archive for what the cursor wants.
+    fn begin_fetch(&mut self) {
+        let Some(cursor) = &mut self.cursor else { return };
+        let wanted = cursor.take_wanted();
+        let archive = cursor.source().archive.as_ref();
+        self.fetch = archive.zip(wanted).map(|(archive, wanted)| Fetch::begin(&**archive, wanted));
+    }
+
+    /// Hands the cursor what the archive gave; false while it is still at it.
+    fn take_archived(&mut self, waker: &Waker) -> Result<bool> {
+        let Some(fetch) = &self.fetch else { return Ok(true) };
+        let Some(given) = fetch.poll(waker) else { return Ok(false) };
+        let wanted = fetch.wanted;
+        self.fetch = None;
+        if let Some(cursor) = &mut self.cursor {
+            cursor.supply(&wanted, given?)?;
+        }
+        Ok(true)
+    }
+
+    fn wait_for_archive(&mut self) -> Result<()> {
+        if self.fetch.is_some() {
+            let waker = Waker::from(Arc::new(crate::writer::Unpark(std::thread::current())));
+            while !self.take_archived(&waker)? {
+                std::thread::park();
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the reading thread, which takes one read from disk.
@@ -365,6 +401,9 @@ impl Reader {
             if self.held && self.give_held() {
                 return Poll::Ready(Ok(true));
             }
+            if !self.take_archived(cx.waker())? {
+                return Poll::Pending;
+            }
             let step = match (self.fetched.take(), self.cursor.take()) {
                 (Some(step), cursor) => {
                     self.cursor = cursor;
@@ -385,6 +424,7 @@ impl Reader {
             match step {
                 Step::Ready => self.held = self.judge()?,
                 Step::Disk => {}
+                Step::Archive => self.begin_fetch(),
                 Step::End if !self.follow => return Poll::Ready(Ok(false)),
                 Step::End => {
                     let view = self.cursor.as_ref().map(|c| Arc::clone(&c.source().view));
@@ -409,7 +449,9 @@ impl Reader {
 /// # Errors
 /// As the output: `Trimmed` (seek to its start), `Corrupt` (nothing moves: seek past it by choice),
 /// `Lost` (told once, the next call goes on behind it), `Diverged`, `Unwritten`, `NoSuchLog`,
-/// `Halted` when a followed shard has failed and everything durable was delivered.
+/// `Halted` when a followed shard has failed and everything durable was delivered; `Invalid` for
+/// what is in the tier alone, in an engine without an archive; what the archive says (the next call
+/// asks it again).
 #[must_use = "nothing is read until it is awaited"]
 pub struct Next<'a> {
     reader: Option<&'a mut Reader>,

@@ -107,7 +107,9 @@ fn again(inner: &Inner, config: &Config, id: ShardId) -> Result<Shard> {
     inner.catalog.write().replace(id, recovered.state.next_log, recovered.state.logs.values());
     powers.check(storage.clock().boot_ns())?;
     let usage = &inner.port(id)?.usage;
-    make_shard(storage, config, id, recovered, number, grant, usage)
+    let mut shard = make_shard(storage, config, id, recovered, number, grant, usage)?;
+    shard.collector.tier = inner.archive.is_some();
+    Ok(shard)
 }
 
 /// Has the halted shard end: nothing of it is at the disk afterwards. Gives its last durable batch.

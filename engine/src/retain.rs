@@ -138,9 +138,10 @@ impl Retainer {
         self.sketches.is_empty()
     }
 
-    /// Notes that a log has retention, or no more.
-    pub(crate) fn note(&mut self, log: LogId, settings: &LogSettings) {
-        if settings.retention_bytes.is_none() && settings.retention_secs.is_none() {
+    /// Notes that a log has retention, or no more. `tier`: also if it only says what stays local.
+    pub(crate) fn note(&mut self, log: LogId, settings: &LogSettings, tier: bool) {
+        let local = tier && settings.local_retention_bytes.is_some();
+        if settings.retention_bytes.is_none() && settings.retention_secs.is_none() && !local {
             self.sketches.remove(&log);
         } else if let Entry::Vacant(place) = self.sketches.entry(log) {
             place.insert(Sketch::default());
@@ -160,6 +161,27 @@ impl Retainer {
         let sketch = self.sketches.get_mut(&log)?;
         sketch.cut(start);
         Some(sketch)
+    }
+
+    /// From here on a log's records stay on the local disk although the tier has them. Without a
+    /// setting all of them do. While the survey goes on it is too low, never too high.
+    pub(crate) fn local_from(
+        &self,
+        log: LogId,
+        settings: &LogSettings,
+        start: Lsn,
+        live: &[Span],
+    ) -> Lsn {
+        let (Some(_), Some(sketch)) = (settings.local_retention_bytes, self.sketches.get(&log))
+        else {
+            return start;
+        };
+        let local = LogSettings {
+            retention_bytes: settings.local_retention_bytes,
+            retention_secs: None,
+            ..*settings
+        };
+        start_by(&local, start, sketch, live, 0)
     }
 
     /// The log with retention that comes next, if any.

@@ -170,7 +170,7 @@ pub(crate) struct Shard {
     segments: Segments,
     manifest: Manifest,
     sealer: Sealer,
-    collector: Collector,
+    pub(crate) collector: Collector,
     hint: Hint,
     /// Without it, or with one that counts, what completed may be called durable.
     lease: Option<Arc<Lease>>,

@@ -115,6 +115,8 @@ pub(crate) struct SegmentView {
     pub last_seq: u64,
     /// Index of what is in it; `None` once it is sealed (the index is then a file).
     pub live: Option<LiveIndex>,
+    /// Its copy in the tier is whole, durably.
+    pub tiered: bool,
 }
 
 /// The index of an unsealed segment: bounded by the logs and mebibytes of one segment.
@@ -330,6 +332,18 @@ impl View {
         self.wait.notify(&mut Vec::new());
     }
 
+    /// Whether this segment is on the local disk.
+    pub(crate) fn has(&self, segment: SegmentId) -> bool {
+        self.state.lock().segments.contains_key(&segment)
+    }
+
+    /// The first LSN of `log` in unsealed segments; its durable end when there is none.
+    pub(crate) fn unsealed_from(&self, log: LogId) -> Lsn {
+        let state = self.state.lock();
+        let next = state.log(log).map_or(Lsn(0), |log| log.next);
+        state.live_entries(log).map(|entry| entry.first_lsn).fold(next, Lsn::min)
+    }
+
     /// Where to look for `lsn` of `log`.
     pub(crate) fn place(&self, log: LogId, lsn: Lsn) -> Place {
         let state = self.state.lock();
@@ -435,7 +449,7 @@ impl ViewState {
 impl SegmentView {
     pub(crate) fn unsealed(file: u64, nonce: u64) -> Self {
         let live = Some(LiveIndex::default());
-        Self { file, nonce, end: UNIT_MIN as u64, first_seq: 0, last_seq: 0, live }
+        Self { file, nonce, end: UNIT_MIN as u64, first_seq: 0, last_seq: 0, live, tiered: false }
     }
 }
 

@@ -167,7 +167,7 @@ impl<'a> Work<'a> {
         for (id, facts) in &state.segments {
             let mut seen = SegmentView::unsealed(facts.file, facts.nonce);
             if let Some(sealed) = facts.sealed {
-                seen.live = None;
+                (seen.live, seen.tiered) = (None, facts.tiered);
                 seen.end = sealed.end_offset;
                 (seen.first_seq, seen.last_seq) = (sealed.first_seq, sealed.last_seq);
                 if sealed.last_seq >= last_seq {

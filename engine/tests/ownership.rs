@@ -50,7 +50,8 @@ fn every_owner_keeps_the_contract() {
 fn open(disk: &SimStorage, owner: &SimOwner) -> (Engine, Driving) {
     let (storage, owner): (Arc<dyn Storage>, Arc<dyn Owner>) =
         (Arc::new(disk.clone()), Arc::new(owner.clone()));
-    let components = Components { storage: Some(storage), owner: Some(owner) };
+    let components =
+        Components { storage: Some(storage), owner: Some(owner), ..Components::default() };
     let config = Config {
         driven: true,
         segment_bytes: 1 << 20,

@@ -43,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["format", "io"],
     &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
-    &["holds", "owner"],
+    &["archive", "holds", "owner"],
     &[
         "assembly", "config", "record", "reply", "reads", "catalog", "cursors", "hint", "index",
         "scan",
@@ -65,7 +65,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["open"],
     &["engine"],
-    &["hold", "publish", "reopen"],
+    &["hold", "publish", "reopen", "tier"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.

@@ -39,7 +39,8 @@ pub struct LogSettings {
     pub retention_bytes: Option<u64>,
     /// Keep records at most so long.
     pub retention_secs: Option<u64>,
-    /// With a tier: keep so many record bytes locally too.
+    /// With an archive: keep at least so many record bytes on the local disk although they are
+    /// tiered; by whole segments. `None`: all of them.
     pub local_retention_bytes: Option<u64>,
     /// The default durability of an append.
     pub durability: u8,

@@ -1,0 +1,205 @@
+//! The archive: where records are that the directory no longer holds, asked by log and LSN.
+//!
+//! Invariants:
+//! - It is asked only for LSNs at or above a log's start that no local segment holds.
+//! - What it gives is checked like anything read from a disk: log, LSNs without a gap, both CRCs.
+//!   What passes is delivered; the first record that does not is asked for again, and is `Corrupt`
+//!   if it is the one that is due.
+//! - It works on threads of its own: [`fetch`](Archive::fetch) is called on a reader's thread and
+//!   returns at once; never on a shard's. A reader has one fetch under way at most, of
+//!   [`FETCH_BYTES`], so that its memory is bounded.
+//!
+//! Not here: objects and their cache (a crate of its own implements [`Archive`]), when a cursor asks
+//! (`catchup`), what leaves the local disk (`gc`).
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::format::{Fragment, RecordHeader, read_record};
+use crate::lsn::{Epoch, LogId, Lsn, Position};
+
+/// Bytes of one fetch, give or take a record.
+pub const FETCH_BYTES: usize = 1 << 20;
+
+/// Where records are that a directory no longer holds. Given at open
+/// ([`Components`](crate::Components)); see the module.
+///
+/// With an archive, garbage collection lets a sealed segment go although its records are kept, once
+/// it was [marked](crate::Engine::set_tiered) as tiered and the logs' local retention lets it go.
+pub trait Archive: Send + Sync {
+    /// Fetches records. Returns at once; the answer is given on a thread of the archive's own:
+    /// framed records as they stood in their segment (header, properties, payload, zeroes to a
+    /// multiple of 8), of the one log, one behind the other without a gap; a record in fragments
+    /// with all of them. The first is `wanted.from` or an earlier one, the last is below
+    /// `wanted.below`; `from` itself is among them. Of several records of one LSN it is the one of
+    /// the highest epoch: the others were cut.
+    ///
+    /// A reader that goes elsewhere, or is dropped, cancels nothing by itself: see
+    /// [`Answer::is_wanted`].
+    ///
+    /// # Errors
+    /// Given with the answer, and told to the reader as they are, who may ask again: `Io` when the
+    /// archive cannot be reached; `Trimmed` when it keeps the log from later on; `Corrupt` and
+    /// `Lost` for what is damaged there; `Unsupported` for objects of a newer version. An answer
+    /// that is dropped ungiven is `Io`.
+    fn fetch(&self, wanted: Wanted, answer: Answer);
+}
+
+/// What is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The directory.
+    pub directory: u64,
+    /// Its lineage.
+    pub lineage: u64,
+    /// The log.
+    pub log: LogId,
+    /// The first LSN that is wanted.
+    pub from: Lsn,
+    /// From here on records are local; above `from`.
+    pub below: Lsn,
+    /// Stop once there are so many bytes. One record is wanted in any case.
+    pub bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    given: Option<Result<Vec<u8>>>,
+    waker: Option<Waker>,
+}
+
+/// Where an answer goes. Dropped, it says that there will be none.
+pub struct Answer(Option<Arc<Mutex<Slot>>>);
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answer")
+    }
+}
+
+impl Answer {
+    /// Gives the records, or why there are none, and wakes who waits for them. A reader that has
+    /// gone elsewhere meanwhile never looks.
+    pub fn give(mut self, records: Result<Vec<u8>>) {
+        self.put(records);
+    }
+
+    /// Whether anybody still waits for it: an archive may save itself the work of one that nobody
+    /// does.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.0.as_ref().is_some_and(|slot| Arc::strong_count(slot) > 1)
+    }
+
+    fn put(&mut self, records: Result<Vec<u8>>) {
+        let Some(slot) = self.0.take() else { return };
+        let mut slot = slot.lock();
+        slot.given = Some(records);
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let error = io::Error::other("the archive gave no answer");
+        self.put(Err(Error::io("fetching from the archive", error)));
+    }
+}
+
+/// A fetch under way, at the reader's end.
+pub(crate) struct Fetch {
+    pub wanted: Wanted,
+    slot: Arc<Mutex<Slot>>,
+}
+
+impl Fetch {
+    /// Asks.
+    pub(crate) fn begin(archive: &dyn Archive, wanted: Wanted) -> Self {
+        let slot = Arc::<Mutex<Slot>>::default();
+        archive.fetch(wanted, Answer(Some(Arc::clone(&slot))));
+        Self { wanted, slot }
+    }
+
+    /// The answer, if it is there; else `waker` is woken when it is.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Vec<u8>>> {
+        let mut slot = self.slot.lock();
+        let given = slot.given.take();
+        if given.is_none() {
+            slot.waker = Some(waker.clone());
+        }
+        given
+    }
+}
+
+/// A record in the bytes that an archive gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Archived {
+    pub header: RecordHeader,
+    pub properties: Range<usize>,
+    pub payload: Range<usize>,
+}
+
+/// What of an answer can be delivered.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// Whole records, from `wanted.from` on, without a gap.
+    pub records: Vec<Archived>,
+    /// Why there are not more, if anything is wrong.
+    pub wrong: Option<String>,
+    /// What is wrong is a newer version, and no damage.
+    pub unsupported: bool,
+}
+
+/// Checks an answer, up to the first thing that is wrong. `dropped` tells what a cut took.
+pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) -> bool) -> Checked {
+    let mut found = Checked::default();
+    let (mut at, mut whole) = (0, 0);
+    let (mut due, mut inside, mut epoch) = (wanted.from, false, Epoch(0));
+    while at < bytes.len() {
+        let (record, framed) = match read_record(&bytes[at..]) {
+            Ok(read) => read,
+            Err(flaw) => {
+                (found.wrong, found.unsupported) = (Some(flaw.to_string()), flaw.is_unsupported());
+                break;
+            }
+        };
+        let header = record.header;
+        if header.log != wanted.log {
+            found.wrong = Some(format!("a record of log {}", header.log));
+            break;
+        }
+        let properties = at + header.header_bytes();
+        let payload = properties + usize::from(header.properties_bytes);
+        let end = payload + header.payload_bytes as usize;
+        at += framed;
+        if header.lsn < wanted.from || dropped(header.position()) {
+            continue;
+        }
+        let begins = matches!(header.fragment(), Fragment::Whole | Fragment::First);
+        let fits = header.lsn == due && begins != inside && header.epoch >= epoch;
+        if !fits || header.lsn >= wanted.below {
+            found.wrong = Some(format!("the record {} where LSN {due} is due", header.position()));
+            break;
+        }
+        (inside, epoch) = (header.continues(), header.epoch);
+        let (properties, payload) = (properties..payload, payload..end);
+        found.records.push(Archived { header, properties, payload });
+        if !inside {
+            (due, whole) = (due.next(), found.records.len());
+        }
+    }
+    found.records.truncate(whole);
+    if found.records.is_empty() && found.wrong.is_none() {
+        found.wrong = Some(format!("LSN {} is not whole among what it gave", wanted.from));
+    }
+    found
+}
