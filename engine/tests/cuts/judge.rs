@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use sapwood::archive::Archive;
 use sapwood::io::Storage;
 use sapwood::io::sim::SimStorage;
-use sapwood::{Batch, Config, Driving, Engine, Epoch, From, Lsn, Ticket, Writer};
+use sapwood::{Batch, Components, Config, Driving, Engine, Epoch, From, Lsn, Ticket, Writer};
 
 use super::{Cut, Tap};
 
@@ -57,6 +58,8 @@ pub(crate) struct Life {
     pub(crate) model: Model,
     pub(crate) wholes: Vec<Whole>,
     judged: usize,
+    /// Where records are that left the disk, for this engine and for those that judge.
+    archive: Option<Arc<dyn Archive>>,
 }
 
 pub(crate) fn config() -> Config {
@@ -76,8 +79,14 @@ pub(crate) fn payload(log: &str, n: u64) -> Vec<u8> {
     log.bytes().cycle().zip(0..len).map(|(byte, i)| byte ^ (n as u8) ^ (i as u8)).collect()
 }
 
-fn open(storage: Arc<dyn Storage>, config: Config) -> (Engine, Vec<Driving>) {
-    let (engine, drivers) = Engine::open_on(storage, config).unwrap();
+fn open(
+    storage: Arc<dyn Storage>,
+    mut config: Config,
+    archive: Option<Arc<dyn Archive>>,
+) -> (Engine, Vec<Driving>) {
+    config.driven = true;
+    let components = Components { storage: Some(storage), archive, ..Components::default() };
+    let (engine, drivers) = Engine::open_with(config, components).unwrap();
     let driving = drivers.into_iter().map(|driver| driver.bind().unwrap()).collect();
     (engine, driving)
 }
@@ -85,10 +94,20 @@ fn open(storage: Arc<dyn Storage>, config: Config) -> (Engine, Vec<Driving>) {
 impl Life {
     /// Opens with the tap recording or not.
     pub(crate) fn open(world: &SimStorage, config: Config, model: Model, record: bool) -> Self {
+        Self::open_with(world, config, model, record, None)
+    }
+
+    pub(crate) fn open_with(
+        world: &SimStorage,
+        config: Config,
+        model: Model,
+        record: bool,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> Self {
         let tap = Tap::new(world.clone());
         tap.record(record);
-        let (engine, driving) = open(Arc::new(tap.clone()), config);
-        let life = Self { tap, engine, driving, model, wholes: Vec::new(), judged: 0 };
+        let (engine, driving) = open(Arc::new(tap.clone()), config, archive.clone());
+        let life = Self { tap, engine, driving, model, wholes: Vec::new(), judged: 0, archive };
         let mut life = life;
         life.judge(&life.model.clone());
         life
@@ -247,7 +266,7 @@ impl Life {
 
     fn judge(&mut self, before: &Model) {
         for cut in self.tap.cuts() {
-            judge(&cut, before, &self.model, &self.wholes);
+            judge(&cut, before, &self.model, &self.wholes, self.archive.as_ref());
             self.judged += 1;
         }
     }
@@ -255,9 +274,15 @@ impl Life {
 
 /// Opens what a power cut left. Between what was known `before` and what was staged `after`, every
 /// log is dense, intact and writable, stays so when closed, and no file is left over.
-pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model, wholes: &[Whole]) {
+pub(crate) fn judge(
+    cut: &Cut,
+    before: &Model,
+    after: &Model,
+    wholes: &[Whole],
+    archive: Option<&Arc<dyn Archive>>,
+) {
     let step = &cut.step;
-    let (engine, driving) = open(Arc::new(cut.world.clone()), config());
+    let (engine, driving) = open(Arc::new(cut.world.clone()), config(), archive.cloned());
     for report in engine.recovery() {
         assert!(report.damages.is_empty(), "{step}: {:?}", report.damages);
     }
@@ -302,11 +327,16 @@ pub(crate) fn judge(cut: &Cut, before: &Model, after: &Model, wholes: &[Whole]) 
     }
     engine.close().unwrap();
     drop((engine, driving));
-    reopen(&cut.world.crash(), &counts, step);
+    reopen(&cut.world.crash(), &counts, step, archive);
 }
 
-fn reopen(world: &SimStorage, counts: &BTreeMap<&String, u64>, step: &str) {
-    let (engine, _driving) = open(Arc::new(world.clone()), config());
+fn reopen(
+    world: &SimStorage,
+    counts: &BTreeMap<&String, u64>,
+    step: &str,
+    archive: Option<&Arc<dyn Archive>>,
+) {
+    let (engine, _driving) = open(Arc::new(world.clone()), config(), archive.cloned());
     assert!(engine.recovery().iter().all(|report| report.clean), "{step}: closed, and not clean");
     for (name, count) in counts {
         assert_eq!(
