@@ -9,8 +9,8 @@
 //!   returns at once; never on a shard's. A reader has one fetch under way at most, of
 //!   [`FETCH_BYTES`], so that its memory is bounded.
 //!
-//! Not here: objects and their cache (a crate of its own implements [`Archive`]), when a cursor asks
-//! (`catchup`), what leaves the local disk (`gc`).
+//! Not here: objects and their cache (a crate of its own implements [`Archive`]), when a cursor
+//! asks (`catchup`), what leaves the local disk (`gc`).
 
 use std::io;
 use std::ops::Range;
@@ -163,7 +163,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) -> bool) -> Checked {
     let mut found = Checked::default();
     let (mut at, mut whole) = (0, 0);
-    let (mut due, mut inside, mut epoch) = (wanted.from, false, Epoch(0));
+    let (mut due, mut part, mut epoch) = (wanted.from, 0, Epoch(0));
     while at < bytes.len() {
         let (record, framed) = match read_record(&bytes[at..]) {
             Ok(read) => read,
@@ -185,15 +185,16 @@ pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) ->
             continue;
         }
         let begins = matches!(header.fragment(), Fragment::Whole | Fragment::First);
-        let fits = header.lsn == due && begins != inside && header.epoch >= epoch;
+        let fits = header.lsn == due && begins == (part == 0) && header.fragment_index == part;
+        let fits = fits && header.epoch >= epoch;
         if !fits || header.lsn >= wanted.below {
             found.wrong = Some(format!("the record {} where LSN {due} is due", header.position()));
             break;
         }
-        (inside, epoch) = (header.continues(), header.epoch);
+        (part, epoch) = (if header.continues() { part + 1 } else { 0 }, header.epoch);
         let (properties, payload) = (properties..payload, payload..end);
         found.records.push(Archived { header, properties, payload });
-        if !inside {
+        if part == 0 {
             (due, whole) = (due.next(), found.records.len());
         }
     }
@@ -202,4 +203,99 @@ pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) ->
         found.wrong = Some(format!("LSN {} is not whole among what it gave", wanted.from));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{body_crc, write_record};
+
+    const WANTED: Wanted = Wanted {
+        directory: 1,
+        lineage: 1,
+        log: LogId(7),
+        from: Lsn(10),
+        below: Lsn(14),
+        bytes_max: FETCH_BYTES,
+    };
+
+    /// A record of this log, epoch and LSN; `flags` says which fragment.
+    fn record(log: u64, epoch: u32, lsn: u64, flags: u8) -> Vec<u8> {
+        let payload = [lsn as u8; 21];
+        let header = RecordHeader {
+            log: LogId(log),
+            epoch: Epoch(epoch),
+            lsn: Lsn(lsn),
+            flags,
+            fragment_index: u32::from(flags.saturating_sub(1)),
+            payload_bytes: 21,
+            body_crc: body_crc(&[], &payload),
+            ..RecordHeader::default()
+        };
+        let mut out = vec![0; header.framed_bytes()];
+        write_record(&header, &[], &payload, &mut out);
+        out
+    }
+
+    /// LSNs of what passes, and whether anything is wrong.
+    fn judged(records: &[(u32, u64, u8)]) -> (Vec<u64>, bool) {
+        let bytes: Vec<u8> = records
+            .iter()
+            .flat_map(|(epoch, lsn, flags)| record(7, *epoch, *lsn, *flags))
+            .collect();
+        let cut = |at: Position| at.epoch == Epoch(1) && at.lsn >= Lsn(12);
+        let found = check(&bytes, &WANTED, cut);
+        (found.records.iter().map(|one| one.header.lsn.0).collect(), found.wrong.is_some())
+    }
+
+    #[test]
+    fn what_is_whole_and_next_passes() {
+        assert_eq!(judged(&[(1, 10, 0), (1, 11, 0)]), (vec![10, 11], false));
+        assert_eq!(judged(&[(1, 8, 0), (1, 9, 0), (1, 10, 0)]), (vec![10], false), "earlier ones");
+        let parts = [(1, 10, 1), (1, 10, 2), (1, 10, 3), (1, 11, 0)];
+        assert_eq!(judged(&parts), (vec![10, 10, 10, 11], false));
+        let cut = [(1, 10, 0), (1, 11, 0), (1, 12, 0), (1, 13, 0), (2, 12, 0), (2, 13, 0)];
+        assert_eq!(judged(&cut), (vec![10, 11, 12, 13], false), "what was cut is passed over");
+    }
+
+    #[test]
+    fn nothing_else_does() {
+        assert_eq!(judged(&[]), (vec![], true), "nothing");
+        assert_eq!(judged(&[(1, 8, 0), (1, 9, 0)]), (vec![], true), "only what is below");
+        assert_eq!(judged(&[(1, 11, 0)]), (vec![], true), "not from where it is wanted");
+        assert_eq!(judged(&[(1, 10, 0), (1, 10, 0)]), (vec![10], true), "twice");
+        assert_eq!(judged(&[(2, 10, 0), (1, 11, 0)]), (vec![10], true), "epochs go back");
+        assert_eq!(judged(&[(1, 10, 1), (1, 10, 2)]), (vec![], true), "a part is missing");
+        assert_eq!(judged(&[(1, 10, 0), (1, 11, 3)]), (vec![10], true), "an end without its begin");
+        assert_eq!(judged(&[(1, 10, 1), (1, 11, 0)]), (vec![], true), "a begin without its end");
+        let beyond = [(2, 10, 0), (2, 11, 0), (2, 12, 0), (2, 13, 0), (2, 14, 0)];
+        assert_eq!(judged(&beyond), (vec![10, 11, 12, 13], true), "what is local");
+        let found = check(&record(8, 1, 10, 0), &WANTED, |_| false);
+        assert!(found.records.is_empty() && found.wrong.is_some(), "of another log");
+    }
+
+    /// Every bit of an answer counts: what passes is what was written, or nothing.
+    #[test]
+    fn a_flipped_bit_is_seen() {
+        let good = record(7, 1, 10, 0);
+        for at in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let padding = at / 8 >= RecordHeader::decode(&good).unwrap().header_bytes() + 21;
+            let found = check(&bytes, &WANTED, |_| false);
+            assert_eq!(found.records.is_empty(), !padding, "bit {at}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_answer_is_told() {
+        struct Silent;
+        impl Archive for Silent {
+            fn fetch(&self, _: Wanted, answer: Answer) {
+                assert!(answer.is_wanted());
+            }
+        }
+        let fetch = Fetch::begin(&Silent, WANTED);
+        assert!(matches!(fetch.poll(Waker::noop()), Some(Err(Error::Io { .. }))));
+    }
 }

@@ -520,10 +520,13 @@ impl Cursor {
         if self.source.archive.is_none() {
             return Err(Error::Invalid(format!(
                 "LSNs {from} to {} of log {log} are in the tier alone, and the engine was opened \
-                 without an archive: open it with one (Components::archive), or read from {below} on",
+                 without an archive: open it with one (Components::archive), or read from \
+                 {below} on",
                 Lsn(below.0.max(1) - 1)
             )));
         }
+        // A cut under way may have put newer records below: they are looked for when it answered.
+        let below = below.max(from.next());
         let ((directory, lineage), bytes_max) = (self.source.directory, FETCH_BYTES);
         self.wanted = Some(Wanted { directory, lineage, log, from, below, bytes_max });
         Ok(())
@@ -536,6 +539,8 @@ impl Cursor {
 
     /// Takes what the archive gave, in place of a batch.
     pub(crate) fn supply(&mut self, wanted: &Wanted, bytes: Vec<u8>) -> Result<()> {
+        // It may have been truncated or cut meanwhile.
+        self.heed()?;
         self.forget();
         let found = archive::check(&bytes, wanted, |at| self.cuts.dropped(at).is_some());
         if let (true, Some(reason)) = (found.records.is_empty(), found.wrong) {
