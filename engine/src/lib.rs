@@ -79,6 +79,7 @@ mod reclaim;
 mod record;
 mod recover;
 mod reindex;
+mod renew;
 mod reopen;
 mod reply;
 mod retain;
