@@ -96,9 +96,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     let rotten = work.unnamed_gap || !findings.damages.is_empty();
     let (last_term, powers) = (work.state.term, work.plan.powers);
     powers.check(work.plan.storage.clock().boot_ns())?;
-    if work.plan.write {
-        renew(&work)?;
-    }
+    renew(&work)?;
     let mut spares = VecDeque::new();
     let mut gone = Vec::new();
     let mut trims = Vec::new();

@@ -26,6 +26,9 @@ use crate::work::{Found, Work};
 /// Writes the unclaimed end of what is kept again; bounded, as a header lies at most so many
 /// batches in flight beyond its claim.
 pub(crate) fn renew(work: &Work<'_>) -> Result<()> {
+    if !work.plan.write {
+        return Ok(());
+    }
     let mut open: Option<(SegmentId, File)> = None;
     for found in work.unclaimed.iter().filter(|found| found.seq > work.claim) {
         let file = match &open {
