@@ -20,7 +20,7 @@ use crate::intake::{Member, RoomWait, Staged};
 use crate::lsn::Position;
 use crate::record::Records;
 use crate::shard::Port;
-use crate::writer::{Ack, Unpark, Writer};
+use crate::writer::{Ack, Core, Unpark, Writer};
 
 /// A group that was staged. A future, and [`wait`](AtomicTicket::wait) for threads; the output is
 /// an [`Ack`] per member, in the order given.
@@ -95,6 +95,8 @@ impl Future for AtomicTicket {
 struct Group<R> {
     port: Arc<Port>,
     members: Vec<Member<R>>,
+    /// Of each member: a clone of its writer may cut the log, and all of them go on.
+    cores: Vec<Arc<Core>>,
 }
 
 impl<R: Records> Group<R> {
@@ -104,7 +106,7 @@ impl<R: Records> Group<R> {
         members: impl IntoIterator<Item = (&'w Writer, R)>,
     ) -> Result<Self, Rejected<Vec<R>>> {
         let mut port: Option<Arc<Port>> = None;
-        let mut group = Vec::new();
+        let (mut group, mut cores) = (Vec::new(), Vec::new());
         let mut wrong = None;
         for (writer, records) in members {
             let (own, id, epoch) = writer.seat();
@@ -116,9 +118,10 @@ impl<R: Records> Group<R> {
             }
             wrong = wrong.or(writer.check_records(&records).err());
             group.push(Member { id, epoch, records });
+            cores.push(Arc::clone(&writer.core));
         }
         match (port, wrong) {
-            (Some(port), None) => Ok(Self { port, members: group }),
+            (Some(port), None) => Ok(Self { port, members: group, cores }),
             (_, wrong) => {
                 let none = || Error::Invalid("an atomic append of no members".into());
                 let record = Some(group.into_iter().map(|member| member.records).collect());
@@ -127,12 +130,28 @@ impl<R: Records> Group<R> {
         }
     }
 
-    fn stage(&self, waiter: Option<&Arc<RoomWait>>) -> Result<AtomicTicket> {
-        let staged = self.port.intake.stage_group(&self.members, waiter)?;
+    fn stage(&mut self, waiter: Option<&Arc<RoomWait>>) -> Result<AtomicTicket> {
+        let staged = loop {
+            match self.port.intake.stage_group(&self.members, waiter) {
+                // A clone of a writer has cut its log meanwhile.
+                Err(Error::Fenced { .. }) if self.catch_up() => {}
+                staged => break staged?,
+            }
+        };
         let counts = self.members.iter().map(|member| member.records.count() as u32);
         let seq = staged.last().map_or(0, |last| last.seq);
         let staged = staged.into_iter().zip(counts).collect();
         Ok(AtomicTicket { port: Arc::clone(&self.port), staged, seq })
+    }
+
+    /// Takes over the epochs that the writers are in now. True if there is a new one.
+    fn catch_up(&mut self) -> bool {
+        let mut moved = false;
+        for (member, core) in self.members.iter_mut().zip(&self.cores) {
+            let now = core.epoch();
+            moved |= std::mem::replace(&mut member.epoch, now) != now;
+        }
+        moved
     }
 
     fn reject(self, error: Error) -> Rejected<Vec<R>> {
@@ -145,7 +164,7 @@ impl<R: Records> Group<R> {
 pub(crate) fn submit<'w, R: Records>(
     members: impl IntoIterator<Item = (&'w Writer, R)>,
 ) -> Result<AtomicTicket, Rejected<Vec<R>>> {
-    let group = Group::new(members)?;
+    let mut group = Group::new(members)?;
     group.stage(None).map_err(|error| group.reject(error))
 }
 
@@ -155,7 +174,7 @@ pub(crate) fn append<'w, R: Records>(
 ) -> AppendAtomic<R> {
     let state = match Group::new(members) {
         Err(rejected) => State::Rejected(rejected),
-        Ok(group) => match group.stage(None) {
+        Ok(mut group) => match group.stage(None) {
             Ok(ticket) => State::Staged(ticket),
             Err(Error::Busy) => {
                 let wait = Arc::new(RoomWait::default());
@@ -223,7 +242,7 @@ impl<R: Records> AppendAtomic<R> {
     /// Tries to stage what waits for room; registers the waker first, so that no wake is lost.
     /// False: it still waits.
     fn try_stage(&mut self, waker: &Waker) -> bool {
-        let State::Waiting { group, wait } = &self.state else { return true };
+        let State::Waiting { group, wait } = &mut self.state else { return true };
         wait.set(waker);
         let result = group.stage(Some(wait));
         match result {

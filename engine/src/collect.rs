@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Edit;
 use crate::gc::{self, Floors, GcReport, KeptSegment, PINS_MAX, Pin, SegmentState};
+use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done};
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::{Covered, Manifest, SealedFacts, SegmentFacts, State};
@@ -97,6 +98,7 @@ pub(crate) struct Yard<'a> {
     pub manifest: &'a mut Manifest,
     pub segments: &'a mut Segments,
     pub view: &'a View,
+    pub intake: &'a Intake,
     pub clock: &'a dyn Clock,
     pub now: u64,
     pub token: u64,
@@ -576,7 +578,7 @@ impl Collector {
     fn retain(&mut self, yard: &mut Yard<'_>, from: LogId) {
         let now_us = yard.clock.wall_us();
         let mut view = yard.view.lock();
-        let mut next = Some(from);
+        let (mut next, mut moves) = (Some(from), Vec::new());
         for _ in 0..LOGS_MAX {
             next = next.and_then(|from| self.retainer.next(from));
             let Some(log) = next else { break };
@@ -598,8 +600,15 @@ impl Collector {
                 view.wanted.remove(&log);
             }
             if to > start {
-                let edit = yard.manifest.push(Edit::Start { log, start: to });
-                self.starts.push_back((edit, log, to));
+                moves.push((log, to));
+            }
+        }
+        drop(view);
+        for (log, start) in moves {
+            // A log that is being cut below moves its start later.
+            if yard.intake.ask_start(log.counter() as usize, start).is_ok() {
+                let edit = yard.manifest.push(Edit::Start { log, start });
+                self.starts.push_back((edit, log, start));
             }
         }
         self.retain_next = next;

@@ -87,6 +87,8 @@ pub(crate) struct LogStage {
     unacked: u64,
     /// The epoch begins with a cut that is not durable yet: whoever makes it may go on after it.
     cutting: bool,
+    /// Where the start was asked to be, durable or not: no cut goes below.
+    start_asked: u64,
 }
 
 impl LogStage {
@@ -99,6 +101,7 @@ impl LogStage {
             run: 0,
             unacked: 0,
             cutting: false,
+            start_asked: 0,
         }
     }
 }

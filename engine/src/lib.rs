@@ -80,6 +80,7 @@ mod reclaim;
 mod record;
 mod recover;
 mod reindex;
+mod renew;
 mod reopen;
 mod reply;
 mod retain;

@@ -214,7 +214,8 @@ impl Log {
     /// A caller that stops waiting (an error) may find the start moved all the same.
     ///
     /// # Errors
-    /// `Unwritten` beyond the durable end; `Invalid` in a read-only engine; else as the shard says.
+    /// `Unwritten` beyond the durable end, and beyond a cut under way; `Invalid` in a read-only
+    /// engine; else as the shard says.
     pub fn truncate(&self, lsn: Lsn) -> Result<()> {
         let port = self.inner.port(self.id.shard())?;
         {
@@ -227,6 +228,8 @@ impl Log {
                 return Ok(());
             }
         }
+        let asked = port.intake.ask_start(self.id.counter() as usize, lsn);
+        asked.map_err(|tail| Error::Unwritten { tail })?;
         change(&port, vec![Edit::Start { log: self.id, start: lsn }])?;
         port.view.raise_start(self.id, lsn);
         Ok(())

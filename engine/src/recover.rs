@@ -6,9 +6,9 @@
 //!   batch.
 //! - The cut lies before the first batch that is not whole and that nobody claims was durable. What
 //!   is not whole and claimed is damage: told, never skipped.
-//! - Nothing is changed on disk before everything is decided; then indexes are written, and one
-//!   snapshot makes the new term, the seals and the damage true at once. Files are trimmed and
-//!   removed only after it.
+//! - Nothing is changed on disk before everything is decided; then what nobody claims is written
+//!   once more (`renew`), indexes are written, and one snapshot makes the new term, the seals and
+//!   the damage true at once. Files are trimmed and removed only after it.
 //!
 //! Crash story: the power goes anywhere in here. Before the snapshot the next recovery decides the
 //! same from the same bytes; after it, it finds nothing unsealed, and trims and removes what is
@@ -27,6 +27,7 @@ use crate::lsn::SegmentId;
 use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
 use crate::names;
 use crate::reindex::{adopt_sealed, write_index};
+use crate::renew::renew;
 use crate::seal;
 use crate::stream::{scan_segment, sync_unsealed};
 use crate::view::{StreamEnd, View, ViewState, take_tails};
@@ -95,6 +96,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     let rotten = work.unnamed_gap || !findings.damages.is_empty();
     let (last_term, powers) = (work.state.term, work.plan.powers);
     powers.check(work.plan.storage.clock().boot_ns())?;
+    renew(&work)?;
     let mut spares = VecDeque::new();
     let mut gone = Vec::new();
     let mut trims = Vec::new();

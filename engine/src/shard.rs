@@ -640,6 +640,7 @@ impl Shard {
             manifest: &mut self.manifest,
             segments: &mut self.segments,
             view: &self.port.view,
+            intake: &self.port.intake,
             clock: &*self.clock,
             now,
             token: TOKEN_COLLECT,

@@ -7,7 +7,7 @@
 
 mod span;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -105,6 +105,13 @@ pub(crate) struct Plan<'a> {
     pub progress: &'a AtomicU64,
 }
 
+impl Plan<'_> {
+    /// Where whoever remembers a failure knows the durable end to be: a claim.
+    fn remembered(&self) -> Option<u64> {
+        (self.keep_to != u64::MAX).then_some(self.keep_to)
+    }
+}
+
 /// Everything that is being worked out.
 pub(crate) struct Work<'a> {
     pub plan: &'a Plan<'a>,
@@ -117,6 +124,8 @@ pub(crate) struct Work<'a> {
     /// Everything valid from the first trouble on, in the order of the stream.
     pub beyond: Vec<Found>,
     pub troubled: bool,
+    /// The last batches kept, among them all that nobody claims.
+    pub unclaimed: VecDeque<Found>,
     /// Unsealed segments in which any valid header of their life was seen.
     pub touched: Vec<SegmentId>,
     /// Unsealed segments in which anything stands that is no batch of this term: torn, rotten,
@@ -183,9 +192,10 @@ impl<'a> Work<'a> {
             view,
             expected: last_seq + 1,
             prev_crc: last_crc,
-            claim: durable.max(state.closed.unwrap_or(0)),
+            claim: durable.max(state.closed.unwrap_or(0)).max(plan.remembered().unwrap_or(0)),
             beyond: Vec::new(),
             troubled: false,
+            unclaimed: VecDeque::new(),
             touched: Vec::new(),
             dirty: HashSet::new(),
             murky: HashSet::new(),
@@ -224,6 +234,8 @@ impl<'a> Work<'a> {
             time_us,
             runs,
         });
+        while self.unclaimed.pop_front_if(|found| found.seq <= self.claim).is_some() {}
+        self.unclaimed.push_back(*found);
         self.expected = found.seq + 1;
         self.prev_crc = found.crc;
         self.last_crcs.insert(found.segment, found.crc);

@@ -177,3 +177,34 @@ fn dropping_a_group_withdraws_only_what_waits() {
     engine.close().unwrap();
     drop(driver);
 }
+
+// A clone of one of the writers cut its log while a group waited: the others of the writer went on
+// under the new epoch, the group was told `Fenced`, as if a stranger had taken the log.
+#[test]
+fn a_group_goes_on_after_the_cut_of_a_clone() {
+    let dir = folder();
+    let (engine, drivers) = Engine::open_driven(config(dir.path())).unwrap();
+    let mut driver = drivers.into_iter().next().unwrap().bind().unwrap();
+    let logs = group(&engine, &["a", "b"]);
+    let writer = &logs[0].1;
+    writer.append(b"before").wait().unwrap();
+    let mut cut = writer.clone().cut_to(Lsn(0));
+    assert!(poll(&mut cut).is_pending());
+    let mut both = engine.append_atomic([(writer, "a"), (&logs[1].1, "b")]);
+    assert!(poll(&mut both).is_pending(), "it waits");
+    let first = loop {
+        driver.turn(std::time::Duration::from_millis(1));
+        if let Poll::Ready(cut) = poll(&mut cut) {
+            break cut.unwrap();
+        }
+    };
+    let acks = both.wait().unwrap();
+    assert_eq!(acks[0].position, first);
+    assert_eq!(payloads(&logs[0].0), [b"a"]);
+    assert_eq!(payloads(&logs[1].0), [b"b"]);
+    // A stranger does fence it.
+    let _next = logs[1].0.writer().unwrap();
+    let fenced = engine.submit_atomic([(writer, "a"), (&logs[1].1, "b")]).unwrap_err();
+    assert!(matches!(fenced.error, Error::Fenced { .. }), "{}", fenced.error);
+    engine.close().unwrap();
+}

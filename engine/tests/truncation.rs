@@ -4,6 +4,11 @@
 
 mod common;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use common::{config, folder, payloads};
 use sapwood::{Config, Engine, Error, From, Log, Lsn, Position, Writer};
 
@@ -96,4 +101,53 @@ fn who_truncates_what_it_has_read_goes_on_behind_it() {
     let missed = Position { lsn: Lsn(3), ..last };
     assert!(matches!(log.reader(From::After(missed)), Err(Error::Trimmed { .. })));
     engine.close().unwrap();
+}
+
+// The edit of a cut to 3 was on its way, readers still saw ten records, and the log was truncated
+// at 7: it began at 7 then and ended at 3, and what was appended next was acked and `Trimmed`.
+#[test]
+fn a_log_is_not_truncated_beyond_a_cut_under_way() {
+    let dir = folder();
+    let (engine, drivers) = Engine::open_driven(config(dir.path())).unwrap();
+    let driving = drivers.into_iter().next().unwrap().bind().unwrap();
+    let log = engine.log("a").unwrap();
+    let writer = log.writer().unwrap();
+    fill(&writer, 0..10);
+    let mut cut = writer.cut_to(Lsn(3));
+    assert!(Pin::new(&mut cut).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(log.durable().unwrap(), Lsn(10), "readers see all of it yet");
+    let beyond = log.truncate(Lsn(7));
+    assert!(matches!(beyond, Err(Error::Unwritten { tail: Lsn(3) })), "{beyond:?}");
+    log.truncate(Lsn(2)).unwrap();
+    assert_eq!(cut.wait().unwrap().lsn, Lsn(3));
+    assert_eq!(writer.append(b"on").wait().unwrap().position.lsn, Lsn(3));
+    assert_eq!(log.start().unwrap(), Lsn(2));
+    assert_eq!(payloads(&log), [vec![2; 100], b"on".to_vec()]);
+    engine.close().unwrap();
+    drop(driving);
+    let engine = Engine::open(config(dir.path())).unwrap();
+    assert_eq!(payloads(&engine.log("a").unwrap()), [vec![2; 100], b"on".to_vec()]);
+}
+
+// The other way round: a truncation was on its way, nobody drove the shard, and the log was cut
+// below; its start went back to the cut.
+#[test]
+fn a_log_is_not_cut_below_a_truncation_under_way() {
+    let dir = folder();
+    let config = Config { undriven_after: Duration::from_millis(20), ..config(dir.path()) };
+    let (engine, drivers) = Engine::open_driven(config).unwrap();
+    let driving = drivers.into_iter().next().unwrap().bind().unwrap();
+    let log = engine.log("a").unwrap();
+    let writer = log.writer().unwrap();
+    fill(&writer, 0..10);
+    let elsewhere = log.clone();
+    let truncated = std::thread::spawn(move || elsewhere.truncate(Lsn(7))).join().unwrap();
+    assert!(matches!(truncated, Err(Error::Undriven)), "{truncated:?}");
+    let below = writer.cut_to(Lsn(3)).wait();
+    assert!(matches!(below, Err(Error::Invalid(_))), "{below:?}");
+    assert_eq!(writer.cut_to(Lsn(8)).wait().unwrap().lsn, Lsn(8));
+    log.truncate(Lsn(7)).unwrap();
+    assert_eq!((log.start().unwrap(), log.durable().unwrap()), (Lsn(7), Lsn(8)));
+    engine.close().unwrap();
+    drop(driving);
 }

@@ -95,6 +95,8 @@ pub struct World {
     model: Model,
     summary: Summary,
     fresh_name: u64,
+    /// A shard has halted, and the power was not cut since.
+    tainted: bool,
 }
 
 /// Lives one life of so many sessions.
@@ -132,7 +134,7 @@ impl World {
         let config = config(&mut rng);
         let disk = CutStorage::new(SimStorage::new(rng.next_u64(), Faults::default()));
         let (model, summary) = (Model::default(), Summary::default());
-        Self { rng, config, weather, disk, model, summary, fresh_name: 0 }
+        Self { rng, config, weather, disk, model, summary, fresh_name: 0, tainted: false }
     }
 
     /// What the life came to so far.
@@ -222,6 +224,7 @@ impl World {
         let image = self.disk.image();
         image.set_faults(Faults::default());
         self.disk = CutStorage::new(image);
+        self.tainted = false;
         self.summary.cuts += 1;
     }
 
@@ -242,6 +245,7 @@ impl World {
         }
         self.look()?;
         let (engine, drivers) = self.open_once().map_err(|e| format!("opening: {e}"))?;
+        self.tainted = false;
         check::after_open(&engine, &mut self.model)?;
         let repaired: Vec<_> = engine.recovery().iter().flat_map(|r| r.damages.clone()).collect();
         ensure!(repaired.is_empty(), "damage on a disk without any: {repaired:?}");
@@ -274,7 +278,8 @@ impl World {
 
     /// A read-only open without an owner shows exactly what the next write-open will keep.
     fn look(&mut self) -> Verdict {
-        if self.model.logs.is_empty() || self.rng.below(4) != 0 {
+        // Looking writes nothing: what it shows of a write that failed, a power cut may take.
+        if self.tainted || self.model.logs.is_empty() || self.rng.below(4) != 0 {
             return Ok(());
         }
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
@@ -301,7 +306,11 @@ impl World {
         self.disk.cut_after(0);
         self.collect(&mut session)?;
         if session.halted {
-            self.crash();
+            // Or it is opened again on the same disk, where what failed may be read.
+            self.tainted = self.rng.below(2) == 0;
+            if !self.tainted {
+                self.crash();
+            }
             return Ok(());
         }
         match end {

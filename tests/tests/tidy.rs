@@ -57,7 +57,7 @@ const LAYERS: &[&[&str]] = &[
     &["shard"],
     &["driver", "work"],
     &["stream"],
-    &["damage", "reindex"],
+    &["damage", "reindex", "renew"],
     &["recover"],
     &["catchup", "writer"],
     &["atomic", "components", "reader", "inner"],

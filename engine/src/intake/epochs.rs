@@ -4,6 +4,11 @@
 //! - All of it is decided under the staging lock, in the order of appends.
 //! - While a cut is under way nobody appends: the writer that makes it finds no room, every other
 //!   one is fenced. So no record of the new epoch is staged before the cut is durable.
+//! - A start is never asked beyond the tail, nor a cut below a start that was asked: of the edits
+//!   of both, whichever comes first, a log never begins behind its tail.
+//!
+//! Crash story: a cut to 3 has handed over its edit, and the log is truncated at 7, which readers
+//! still see. The start is 7 then, the tail 3: what is appended at 3 is acked and `Trimmed`.
 //!
 //! Not here: making a cut durable (`cut`), staging (`intake`).
 
@@ -92,15 +97,27 @@ impl Intake {
         let before = staged_last(&guard);
         let log = &mut guard.logs[id.counter() as usize];
         log.check_epoch(epoch).map_err(|error| super::deleted(id, error))?;
-        let tail = log.next_lsn;
-        if lsn.0 > tail {
+        let (start, tail) = (log.start_asked, log.next_lsn);
+        if !(start..=tail).contains(&lsn.0) {
             drop(guard);
-            return Err(Error::Invalid(format!("a cut at {lsn}, beyond the tail {tail}")));
+            let what = format!("a cut at {lsn}, outside of the log: {start} to {tail}");
+            return Err(Error::Invalid(what));
         }
         log.next_epoch();
         log.next_lsn = lsn.0;
         log.cutting = true;
         Ok((log.epoch, before))
+    }
+
+    /// The log's start is about to move to `start`: whoever was told yes hands the edit over.
+    /// Beyond the tail, which a cut may just have taken back, the tail is told.
+    pub(crate) fn ask_start(&self, slot: usize, start: Lsn) -> Result<(), Lsn> {
+        let log = &mut self.ring.lock().logs[slot];
+        if start.0 > log.next_lsn {
+            return Err(Lsn(log.next_lsn));
+        }
+        log.start_asked = log.start_asked.max(start.0);
+        Ok(())
     }
 
     /// The cut that began `epoch` is durable, or given up: appends are judged by their epoch again.
