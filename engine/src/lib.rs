@@ -32,6 +32,7 @@
 
 mod assembly;
 mod atomic;
+mod backup;
 mod catalog;
 mod catchup;
 mod chain;
@@ -95,6 +96,7 @@ mod work;
 mod writer;
 
 pub use atomic::{AppendAtomic, AtomicTicket};
+pub use backup::{BackupProgress, BackupReport};
 pub use components::Components;
 pub use config::{Config, DurableMethod, Recovery};
 pub use cursor::Cursor;
