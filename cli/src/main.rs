@@ -8,6 +8,7 @@
 
 mod about;
 mod append;
+mod backup;
 mod directory;
 mod doctor;
 mod exit;
@@ -59,6 +60,7 @@ enum Command {
     Logs(logs::Args),
     Truncate(truncate::Args),
     Gc(gc::Args),
+    Backup(backup::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -100,6 +102,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Logs(args) => logs::run(&args, backend),
         Command::Truncate(args) => truncate::run(&args, backend),
         Command::Gc(args) => gc::run(&args, backend),
+        Command::Backup(args) => backup::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),

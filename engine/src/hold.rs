@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inner::Shards;
 use crate::io::Clock;
-use crate::lsn::SegmentId;
+use crate::lsn::{SegmentId, ShardId};
 use crate::shard::Port;
 
 /// Keeps garbage collection from taking segments; see [`Engine::hold`].
@@ -71,6 +71,21 @@ impl Hold {
             port.view.holds.check(*id, now)?;
         }
         Ok(())
+    }
+}
+
+impl Hold {
+    /// Holds only these of a shard from now on.
+    pub(crate) fn narrow(&self, shard: ShardId, from: SegmentId, to: SegmentId) {
+        for (port, id) in self.ports.iter().filter(|(port, _)| port.view.shard == shard) {
+            port.view.holds.narrow(*id, from, to);
+            port.intake.ring_bell();
+        }
+    }
+
+    /// The shards that it holds.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &Arc<Port>> {
+        self.ports.iter().map(|(port, _)| port)
     }
 }
 

@@ -28,6 +28,7 @@ struct Held {
     id: u64,
     name: Box<str>,
     from: SegmentId,
+    to: SegmentId,
     taken_ns: u64,
     broken: Option<Broken>,
 }
@@ -85,7 +86,7 @@ impl Holds {
         }
     }
 
-    /// Holds every segment from this one on. Gives the hold's number.
+    /// Holds every segment from this one on, until it is narrowed. Gives the hold's number.
     pub(crate) fn take(&self, name: &str, from: SegmentId, now: u64) -> Result<u64> {
         let mut book = self.book.lock();
         if book.held.len() >= HOLDS_MAX {
@@ -93,8 +94,19 @@ impl Holds {
         }
         book.next += 1;
         let id = book.next;
-        book.held.push(Held { id, name: name.into(), from, taken_ns: now, broken: None });
+        let to = SegmentId(u64::MAX);
+        book.held.push(Held { id, name: name.into(), from, to, taken_ns: now, broken: None });
         Ok(id)
+    }
+
+    /// Holds only these from now on.
+    pub(crate) fn narrow(&self, id: u64, from: SegmentId, to: SegmentId) {
+        let mut book = self.book.lock();
+        if let Some(held) = book.held.iter_mut().find(|held| held.id == id) {
+            (held.from, held.to) = (from, to);
+        }
+        drop(book);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Lets go.
@@ -126,7 +138,7 @@ impl Holds {
             return false;
         }
         book.age(self.age_max_ns, now);
-        let has = |held: &Held| held.broken.is_none() && held.from <= segment;
+        let has = |held: &Held| held.broken.is_none() && held.from <= segment && segment <= held.to;
         book.held.iter().any(has)
     }
 
@@ -179,6 +191,8 @@ mod tests {
         let id = holds.take("copy", SegmentId(3), 0).unwrap();
         let pinned = |n| holds.pins(SegmentId(n), 10);
         assert_eq!([2, 3, 9].map(pinned), [false, true, true]);
+        holds.narrow(id, SegmentId(4), SegmentId(5));
+        assert_eq!([3, 4, 5, 6].map(pinned), [false, true, true, false]);
         let before = holds.changes();
         holds.release(id);
         assert!(!holds.pins(SegmentId(4), 10) && holds.changes() > before);

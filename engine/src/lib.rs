@@ -33,6 +33,7 @@
 pub mod archive;
 mod assembly;
 mod atomic;
+mod backup;
 mod catalog;
 mod catchup;
 mod chain;
@@ -98,6 +99,7 @@ mod work;
 mod writer;
 
 pub use atomic::{AppendAtomic, AtomicTicket};
+pub use backup::{BackupProgress, BackupReport};
 pub use components::Components;
 pub use config::{Config, DurableMethod, Recovery};
 pub use cursor::Cursor;

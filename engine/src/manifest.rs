@@ -531,6 +531,20 @@ impl Manifest {
         self.snapshot_bytes
     }
 
+    /// What a snapshot would say now. What is queued or under way counts: a crash may leave it;
+    /// `tails` as in `step`.
+    pub(crate) fn picture(&self, durable: u64, tails: impl FnOnce(&mut State)) -> State {
+        let mut state = self.state.clone();
+        if let Some(Flight { step: Step::Frame { edits, .. }, .. }) = &self.flight {
+            edits.iter().for_each(|edit| state.apply(edit));
+        }
+        self.queue.iter().for_each(|edit| state.apply(edit));
+        tails(&mut state);
+        (state.checkpoint, state.chained) = (durable, state.newest_sealed());
+        state.closed = None;
+        state
+    }
+
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || self.snapshot_wanted
     }

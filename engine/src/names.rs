@@ -7,6 +7,9 @@ use crate::lsn::ShardId;
 /// The lock file: who writes this directory.
 pub(crate) const LOCK: &str = "lock";
 
+/// What is here is a copy that is not finished, or never will be.
+pub(crate) const UNFINISHED: &str = "unfinished";
+
 /// Copies of each manifest slot.
 pub(crate) const MANIFEST_COPIES: usize = 2;
 
@@ -23,6 +26,7 @@ pub(crate) enum Name {
     Index { shard: ShardId, file: u64 },
     Hint { shard: ShardId },
     Aside,
+    Unfinished,
     Foreign,
 }
 
@@ -34,7 +38,7 @@ impl Name {
             | Self::Segment { shard, .. }
             | Self::Index { shard, .. }
             | Self::Hint { shard } => Some(shard),
-            Self::Lock | Self::Probe | Self::Aside | Self::Foreign => None,
+            Self::Lock | Self::Probe | Self::Aside | Self::Unfinished | Self::Foreign => None,
         }
     }
 }
@@ -64,6 +68,7 @@ pub(crate) fn parse(name: &str) -> Name {
     match name {
         LOCK => return Name::Lock,
         "probe" => return Name::Probe,
+        UNFINISHED => return Name::Unfinished,
         _ if name.starts_with("aside-") => return Name::Aside,
         _ => {}
     }

@@ -94,6 +94,7 @@ fn look_first(config: &Config) -> Result<()> {
     // What cannot be opened like this is missing, or refused with its reason below.
     let Ok(storage) = OsStorage::open(&config.dir, options) else { return Ok(()) };
     let files = list(&storage)?;
+    refuse_unfinished(config, &files)?;
     if config.read_only || files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
         return Ok(());
     }
@@ -107,6 +108,7 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
         return Ok((config.dir, opened, Vec::new()));
     }
     let files = list(&*storage)?;
+    refuse_unfinished(&config, &files)?;
     if !files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
         refuse_foreign(&config, &files)?;
     }
@@ -137,6 +139,17 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
 pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
     let names = storage.list().map_err(|e| Error::io("listing the directory", e))?;
     Ok(names.into_iter().map(|name| (name.clone(), names::parse(&name))).collect())
+}
+
+/// A backup that did not end, or has not yet: nobody knows what is missing.
+fn refuse_unfinished(config: &Config, files: &[(String, Name)]) -> Result<()> {
+    if files.iter().all(|(_, name)| *name != Name::Unfinished) {
+        return Ok(());
+    }
+    Err(Error::NotOurs(format!(
+        "{} is an unfinished backup: wait for its end, or remove it and make it again",
+        config.dir.display()
+    )))
 }
 
 fn refuse_foreign(config: &Config, files: &[(String, Name)]) -> Result<()> {
@@ -579,6 +592,7 @@ fn begin_hint(
 /// writes, what it has made durable, and on.
 fn open_reader(storage: Arc<dyn Storage>, config: &Config, owner: &dyn Owner) -> Result<Opened> {
     let files = list(&*storage)?;
+    refuse_unfinished(config, &files)?;
     let loaded = load_all(&*storage, &files)?;
     let Some(facts) = loaded.first().map(|first| first.state.facts) else {
         let dir = config.dir.display();

@@ -57,6 +57,8 @@ const TURN_MAX: Duration = Duration::from_millis(500);
 /// What callers ask of a shard besides appends. Answered once durable.
 pub(crate) enum Request {
     Edits(Vec<Edit>, Arc<Reply>),
+    /// Look at the manifest as it is between two turns.
+    Look(Box<dyn FnOnce(&Manifest) + Send>, Arc<Reply>),
     /// Collect all that can be collected; the report is then in the port.
     Collect(Arc<Reply>),
     Close(Arc<Reply>),
@@ -121,7 +123,7 @@ impl Port {
         drop(requests);
         for request in left {
             match request {
-                Request::Edits(_, reply) | Request::Collect(reply) => {
+                Request::Edits(_, reply) | Request::Look(_, reply) | Request::Collect(reply) => {
                     reply.set(Err(Error::Closed));
                 }
                 Request::Close(reply) => reply.set(Ok(())),
@@ -445,7 +447,7 @@ impl Shard {
         loop {
             let Some(request) = self.port.requests.lock().queue.pop_front() else { return };
             match request {
-                Request::Edits(_, reply) | Request::Collect(reply)
+                Request::Edits(_, reply) | Request::Look(_, reply) | Request::Collect(reply)
                     if self.halted || self.closing != Closing::No =>
                 {
                     let closed = self.port.intake.halted();
@@ -461,6 +463,10 @@ impl Shard {
                         }
                     }
                     self.waiting.push_back((last, reply));
+                }
+                Request::Look(look, reply) => {
+                    look(&self.manifest);
+                    reply.set(Ok(()));
                 }
                 Request::Collect(reply) => self.collector.collect(reply),
                 Request::Close(reply) => {

@@ -66,6 +66,7 @@ const LAYERS: &[&[&str]] = &[
     &["open"],
     &["engine"],
     &["hold", "publish", "reopen", "tier"],
+    &["backup"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.
