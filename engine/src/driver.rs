@@ -145,6 +145,16 @@ pub(crate) fn outcome(intake: &Arc<Intake>, seq: u64) -> Option<Result<(), Arc<C
     }
 }
 
+/// As [`outcome`], for who asks for more than a place in the order: ends with `NoSpace` when the
+/// disk is full and what was staged has no room, which may last.
+pub(crate) fn drained(intake: &Arc<Intake>, seq: u64) -> Option<Result<()>> {
+    match intake.driven {
+        None => intake.sleep_drained(seq, None),
+        Some(limit) => drive_until(intake, || intake.drained(seq))
+            .or_else(|| intake.sleep_drained(seq, Some(limit))),
+    }
+}
+
 /// Lets time pass for an append that waits for room: parks, or drives the shard.
 pub(crate) fn wait_for_room(intake: &Arc<Intake>) {
     match intake.driven {

@@ -655,6 +655,7 @@ impl Intake {
     pub(crate) fn set_no_space(&self, why: Option<String>) {
         let full = why.is_some();
         let old = std::mem::replace(&mut *self.trouble.lock(), why);
+        let fresh = full && old.is_none();
         drop(old);
         let mut guard = self.ring.lock();
         if full {
@@ -665,6 +666,9 @@ impl Intake {
         drop(guard);
         if full {
             self.wake_queue();
+        }
+        if fresh {
+            self.wake_words();
         }
     }
 
@@ -692,10 +696,7 @@ impl Intake {
     fn stop(&self, why: Refuse, from: u64) {
         self.ring.lock().refuse_for_good(why);
         self.failed.fetch_min(from, Ordering::SeqCst);
-        let mut scratch = Vec::new();
-        for seq in 0..WORDS as u64 {
-            self.word(seq).notify(&mut scratch);
-        }
+        self.wake_words();
         self.wake_queue();
     }
 

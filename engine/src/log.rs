@@ -58,7 +58,8 @@ impl Log {
     /// # Errors
     /// `Corrupt` when damage leaves the log's tail unknown (salvage first); `Halted`, `Closed`,
     /// `Undriven` as the shard is; `Invalid` in a read-only engine; `NoSuchLog` when the log was
-    /// deleted.
+    /// deleted; `NoSpace` when the disk is full, with appends staged before that have no room, or
+    /// no room for the epoch: try again (an earlier writer may be fenced already).
     pub fn writer(&self) -> Result<Writer> {
         let port = self.inner.port(self.id.shard())?;
         let open_end = port.view.lock().log(self.id).and_then(|log| {
@@ -67,13 +68,13 @@ impl Log {
         if let Some(damage) = open_end {
             return Err(Error::Corrupt(Box::new(damage)));
         }
+        // Refused before anybody is fenced.
+        if let Some(error) = port.intake.without_room_for_staged() {
+            return Err(error);
+        }
         let fence = port.intake.fence(self.id.counter() as usize);
         let (epoch, first_lsn, before) = fence.ok_or_else(|| gone(self.id))?;
-        match driver::outcome(&port.intake, before) {
-            Some(Ok(())) => {}
-            Some(Err(cause)) => return Err(Error::Halted { cause }),
-            None => return Err(Error::Undriven),
-        }
+        driver::drained(&port.intake, before).ok_or(Error::Undriven)??;
         let first = Position { epoch, lsn: first_lsn };
         change(&port, vec![cut::naming(&port.view, self.id, first)])?;
         port.view.begin_epoch(self.id, epoch, first_lsn);

@@ -336,7 +336,13 @@ pub(crate) fn write_snapshot(
         };
         let want = slot_bytes(bytes.len());
         if len < want {
-            zero_fill(storage, &file, len, want).map_err(doing)?;
+            match zero_fill(storage, &file, len, want) {
+                // A full disk must open: the snapshot goes where it fits.
+                Err(error) if is_space(&error) && bytes.len() as u64 <= len => {
+                    tracing::warn!(%name, %error, "a manifest slot cannot be grown");
+                }
+                done => done.map_err(doing)?,
+            }
         }
         let buf = aligned(&bytes).map_err(doing)?;
         storage.write_at(&file, 0, &buf, bytes.len(), true).map_err(doing)?;
@@ -412,7 +418,12 @@ pub(crate) struct Manifest {
     /// Edits that became durable and that the shard has to act upon; it takes them away.
     pub told: Vec<Edit>,
     flight: Option<Flight>,
-    /// Growing a slot failed (a full disk): not tried again before this moment.
+    /// Growing a slot failed (a full disk): not tried again before this moment. Until then a
+    /// snapshot that fits is taken without.
+    cramped_until: u64,
+    /// The growth under way, or the last one, has failed in a copy.
+    grow_failed: bool,
+    /// There is no room for the next snapshot: nothing is written before this moment.
     blocked_until: u64,
     /// What the snapshot in force covers: a recovery needs nothing of it but its records.
     covered: Covered,
@@ -490,6 +501,8 @@ impl Manifest {
             durable_edits: 0,
             told: Vec::new(),
             flight: None,
+            cramped_until: 0,
+            grow_failed: false,
             blocked_until: 0,
         })
     }
@@ -596,7 +609,17 @@ impl Manifest {
         let (bytes, crc) = frame(&state, self.shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
         let slot = 1 - self.cursor.slot;
         let want = slot_bytes(bytes.len());
-        if want > self.lengths[slot] {
+        let fits = bytes.len() as u64 <= self.lengths[slot];
+        let cramped = now < self.cramped_until;
+        if want > self.lengths[slot] && cramped && !fits {
+            edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
+            self.blocked_until = self.cramped_until;
+            // Edits may have room where they are: they must not wait for this.
+            self.snapshot_wanted = false;
+            return Ok(());
+        }
+        if want > self.lengths[slot] && !cramped {
+            self.grow_failed = false;
             edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
             let zeros = vec![0; (want - self.lengths[slot]) as usize];
             let at = self.lengths[slot];
@@ -647,9 +670,9 @@ impl Manifest {
             (Step::Grow { .. }, Err(error)) if is_space(&error) => {
                 // Nothing of the slot in force was touched, and the edits are in the queue again.
                 tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
-                self.blocked_until = now + GROW_RETRY_NS;
-                // Edits may have room where they are: they must not wait for this.
-                self.snapshot_wanted = false;
+                // A snapshot that fits as things are is taken next; another one waits.
+                self.cramped_until = now + GROW_RETRY_NS;
+                self.grow_failed = true;
             }
             (_, result) => {
                 result?;
@@ -660,7 +683,7 @@ impl Manifest {
             return Ok(());
         }
         match flight.step {
-            Step::Grow { .. } if self.blocked_until != 0 => {}
+            Step::Grow { .. } if self.grow_failed => {}
             Step::Grow { to } => {
                 // The writes were durable, the new length is metadata: sync the files too.
                 let slot = 1 - self.cursor.slot;

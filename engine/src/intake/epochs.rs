@@ -13,6 +13,7 @@
 //! Not here: making a cut durable (`cut`), staging (`intake`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Intake, LogStage, Staged, Staging};
 use crate::error::{Error, Result};
@@ -118,6 +119,32 @@ impl Intake {
         }
         log.start_asked = log.start_asked.max(start.0);
         Ok(())
+    }
+
+    /// The end of batch `seq`, or `NoSpace` when there is no room for it.
+    pub(crate) fn drained(&self, seq: u64) -> Option<Result<()>> {
+        match self.outcome(seq) {
+            Some(outcome) => Some(outcome.map_err(|cause| Error::Halted { cause })),
+            None => self.without_room_for_staged().map(Err),
+        }
+    }
+
+    /// As [`sleep`](Self::sleep), until [`drained`](Self::drained) says something.
+    pub(crate) fn sleep_drained(&self, seq: u64, limit: Option<Duration>) -> Option<Result<()>> {
+        self.word(seq).sleep(&*self.clock, limit, || self.drained(seq))
+    }
+
+    /// The disk is full, and what is staged waits for a segment.
+    pub(crate) fn without_room_for_staged(&self) -> Option<Error> {
+        self.refusal().filter(|error| matches!(error, Error::NoSpace(_)))
+    }
+
+    /// Has everybody who waits for a batch look again.
+    pub(super) fn wake_words(&self) {
+        let mut scratch = Vec::new();
+        for seq in 0..super::WORDS as u64 {
+            self.word(seq).notify(&mut scratch);
+        }
     }
 
     /// The cut that began `epoch` is durable, or given up: appends are judged by their epoch again.

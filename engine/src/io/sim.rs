@@ -20,6 +20,7 @@
 //! Not here: threads. Shards are driven by whoever holds the seed.
 
 mod disk;
+mod filling;
 mod image;
 mod state;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::disk::SimDisk;
+pub use self::filling::Filling;
 use self::state::{DirChange, State};
 use super::buf::AlignedBuf;
 use super::host::HostInfo;
@@ -237,6 +239,18 @@ impl SimStorage {
     /// Changes how many bytes the disk holds.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.state.lock().faults.enospc_after = bytes;
+    }
+
+    /// Has others fill the disk to the last byte at some change, or (`None`) give its space back.
+    pub fn fill(&self, filling: Option<Filling>) {
+        let filled = filling.map(|filling| filling::Filled { filling, limit: None });
+        self.0.state.lock().filled = filled;
+    }
+
+    /// Changes of files and names that have completed so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.0.state.lock().completions()
     }
 
     /// Bytes that the files take now.

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::filling::Filled;
 use super::image::Image;
 use super::{Faults, Rng};
 use crate::io::invalid;
@@ -81,6 +82,7 @@ pub(super) struct State {
     pending_dir: Vec<PendingDir>,
     seq: u64,
     completions: u64,
+    pub(super) filled: Option<Filled>,
 }
 
 fn errno(code: i32) -> io::Error {
@@ -166,6 +168,7 @@ impl State {
             pending_dir: Vec::new(),
             seq: 0,
             completions: 0,
+            filled: None,
         }
     }
 
@@ -200,6 +203,17 @@ impl State {
     pub(super) fn used(&self) -> u64 {
         let of = |id: &u64| self.inodes.get(id).map_or(0, |inode| inode.live.allocated());
         self.dir.values().map(of).sum()
+    }
+
+    /// By how many bytes the disk may grow, and what is said beyond; `None`: by any.
+    fn room(&mut self) -> Option<(u64, i32)> {
+        if let Some(limit) = self.faults.enospc_after {
+            return Some((limit.saturating_sub(self.used()), libc::ENOSPC));
+        }
+        let mut filled = self.filled?;
+        let room = filled.room(self.completions, || self.used());
+        self.filled = Some(filled);
+        room.map(|room| (room, filled.filling.errno))
     }
 
     pub(super) fn lookup(&self, name: &str) -> io::Result<u64> {
@@ -238,7 +252,7 @@ impl State {
 
     /// A write completes.
     pub(super) fn finish_write(&mut self, id: u64, seq: u64, persist: bool) -> io::Result<()> {
-        let room = self.faults.enospc_after.map(|limit| limit.saturating_sub(self.used()));
+        let room = self.room();
         let fails = self.rng.chance(self.faults.eio_write);
         let mut tear = Rng::new(self.rng.next_u64());
         self.completions += 1;
@@ -251,9 +265,11 @@ impl State {
             }
             _ => 0,
         };
-        if more > 0 && room.is_some_and(|room| more > room) {
+        if more > 0
+            && let Some((_, refusal)) = room.filter(|(room, _)| more > *room)
+        {
             inode.pending.retain(|p| p.seq != seq);
-            return Err(errno(libc::ENOSPC));
+            return Err(errno(refusal));
         }
         let pending = inode.pending(seq)?;
         pending.completed = Some(completions);
@@ -318,7 +334,7 @@ impl State {
 
     /// A change of the directory completes, or turns out to be impossible.
     pub(super) fn finish_dir(&mut self, seq: u64) -> io::Result<()> {
-        let full = self.faults.enospc_after.is_some_and(|limit| self.used() >= limit);
+        let full = self.room().filter(|(room, _)| *room == 0);
         let Some(at) = self.pending_dir.iter().position(|p| p.seq == seq) else {
             return Err(invalid("a change that is not under way"));
         };
@@ -326,14 +342,13 @@ impl State {
             DirChange::Create { name, .. } if self.dir.contains_key(name) => {
                 Err(io::ErrorKind::AlreadyExists.into())
             }
-            DirChange::Create { .. } if full => Err(errno(libc::ENOSPC)),
             DirChange::Rename { to, .. } if self.dir.contains_key(to) => {
                 Err(io::ErrorKind::AlreadyExists.into())
             }
             DirChange::Remove { name } | DirChange::Rename { from: name, .. } => {
                 self.lookup(name).map(|_| ())
             }
-            DirChange::Create { .. } => Ok(()),
+            DirChange::Create { .. } => full.map_or(Ok(()), |(_, refusal)| Err(errno(refusal))),
         };
         self.note(seq ^ u64::from(verdict.is_ok()) << 40);
         if verdict.is_err() {
@@ -367,6 +382,8 @@ impl State {
         let mut rng = Rng::new(self.rng.next_u64());
         let mut after = Self::new(rng.next_u64(), self.faults);
         after.world = self.world + 1;
+        after.completions = self.completions;
+        after.filled = self.filled;
         let mut dir = self.durable_dir.clone();
         for pending in &self.pending_dir {
             if rng.below(2) == 0 {
