@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod cut;
+pub mod fail;
 pub mod model;
 pub mod ops;
 pub mod rot;
