@@ -369,7 +369,7 @@ fn a_writer_on_a_full_disk_is_refused_instead_of_kept_waiting() {
 // slot grows: edits waited for ever, truncation with them, although the snapshot would have fitted.
 #[test]
 fn a_manifest_that_cannot_grow_takes_edits_as_long_as_it_fits() {
-    let mut life = Life::open(&SimStorage::new(3, Faults::default()), BTreeMap::new());
+    let life = Life::open(&SimStorage::new(3, Faults::default()), BTreeMap::new());
     let names: Vec<String> = (0..1000).map(|n| format!("{n:0>100}")).collect();
     let options = LogOptions::default();
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
