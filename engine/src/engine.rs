@@ -209,8 +209,11 @@ impl Engine {
             let needed = creation.facts.iter().any(|facts| is_wanted(&facts.name));
             let answer = if needed { wait(port, &creation.reply) } else { Err(Error::Undriven) };
             match creation.reply.get().unwrap_or(answer) {
-                Err(Error::Undriven) if needed => return Err(Error::Undriven),
-                Err(Error::Undriven) => at += 1,
+                Err(error @ (Error::Undriven | Error::Halted { .. })) if needed => {
+                    return Err(error);
+                }
+                // A shard that failed: only its reopening tells whether they are durable.
+                Err(Error::Undriven | Error::Halted { .. }) => at += 1,
                 answer => {
                     let creation = under_way.remove(at);
                     if answer.is_ok() {

@@ -39,8 +39,9 @@ pub(crate) struct Inner {
     pub facts: DirectoryFacts,
     pub catalog: Arc<RwLock<Catalog>>,
     /// Creations that are not known to be durable yet. One at a time goes on, so that a name is
-    /// given once. What a caller stopped waiting for (`Undriven`) stays here: it was handed over,
-    /// its name is taken. Bounded by the requests that a shard takes.
+    /// given once. What a caller stopped waiting for (`Undriven`), and what a shard that failed has
+    /// not answered, stays here: it was handed over, its name is taken, until the shard is
+    /// reopened. Bounded by the requests that a shard takes.
     pub creating: Mutex<Vec<Creation>>,
     pub shards: Shards,
     pub indexes: Arc<Indexes>,

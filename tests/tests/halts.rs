@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood::io::sim::{Faults, SimStorage};
-use sapwood::{Config, Driving, Engine, Error, From, Log, LogOptions, Lsn};
+use sapwood::{Config, Driving, Engine, Error, From, Log, LogOptions, Lsn, ShardId};
 
 fn config() -> Config {
     Config {
@@ -136,6 +136,46 @@ fn one_shard_halts_and_the_others_go_on() {
     let (engine, _drivers) = open(&disk, config());
     assert_eq!(payloads(&engine.log("y").unwrap()).len(), 50);
     engine.close().unwrap();
+}
+
+// The shard failed while it made a log's creation durable, which may be found on the disk or not. A
+// second creation of the name went to the healthy shard, and there could be two logs of one name:
+// the next open showed one of them, perhaps the empty one, for acked records of the other.
+#[test]
+fn a_creation_that_a_failed_shard_has_not_answered_is_not_made_on_another() {
+    let mut found = 0;
+    for seed in 0..24 {
+        let disk = SimStorage::new(seed, Faults::default());
+        let (engine, mut drivers) = open(&disk, Config { shards: 2, ..config() });
+        // One more on the second shard in half of the worlds: the next goes to the first, or not.
+        let names = ["p", "q", "r"];
+        names[..2 + seed as usize % 2].iter().for_each(|name| drop(engine.log(name).unwrap()));
+        disk.set_faults(Faults { eio_write: 1_000_000, ..Faults::default() });
+        assert!(matches!(engine.log("z"), Err(Error::Halted { .. })));
+        disk.set_faults(Faults::default());
+        let again = engine.log("z").map(|log| log.id());
+        assert!(matches!(again, Err(Error::Halted { .. })), "{again:?}");
+        // Others are made where they can be, or told the same.
+        let other = ["s", "t", "u"].iter().find_map(|name| engine.log(name).ok());
+        assert!(other.is_some(), "the healthy shard takes new logs");
+        let again = engine.log("z").map(|log| log.id());
+        assert!(matches!(again, Err(Error::Halted { .. })), "{again:?}");
+        let reopen = |n| engine.reopen_shard_driven(ShardId(n)).ok();
+        let driver = (0..2).find_map(reopen).expect("a shard is halted");
+        let halted = driver.shard();
+        found += u64::from(engine.find("z").unwrap().is_some());
+        drivers.retain(|driving| driving.shard() != halted);
+        drivers.push(driver.bind().unwrap());
+        engine.log("z").unwrap().writer().unwrap().append(b"z").wait().unwrap();
+        engine.close().unwrap();
+        drop((other, drivers, engine));
+        let (engine, _drivers) = open(&disk, config());
+        let of_the_name = engine.logs().iter().filter(|log| log.name == "z").count();
+        assert_eq!(of_the_name, 1);
+        assert_eq!(payloads(&engine.log("z").unwrap()), [b"z"]);
+        engine.close().unwrap();
+    }
+    assert!((1..24).contains(&found), "{found} of 24 creations were found");
 }
 
 #[test]
