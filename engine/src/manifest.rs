@@ -17,6 +17,8 @@
 
 mod epochs;
 mod load;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -712,99 +714,4 @@ impl Manifest {
 fn is_space(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::manifest::LogSettings;
-    use crate::lsn::{Epoch, Lsn};
-
-    pub(super) fn some_state() -> State {
-        let mut state = State::default();
-        let shard = ShardId(3);
-        for counter in 0..5 {
-            let id = LogId::new(shard, counter);
-            state.apply(&Edit::Log(LogFacts {
-                id,
-                name: format!("log-{counter}"),
-                ..Default::default()
-            }));
-            let (epoch, first_lsn) = (Epoch(counter as u32 + 1), Lsn(counter * 10));
-            state.apply(&Edit::Epoch { log: id, epoch, first_lsn });
-        }
-        let id = LogId::new(shard, 2);
-        let settings = LogSettings { retention_secs: Some(5), ..Default::default() };
-        state.apply(&Edit::Settings { log: id, settings });
-        state.apply(&Edit::Start { log: id, start: Lsn(7) });
-        for counter in [2, 4] {
-            let (log, name) = (LogId::new(shard, counter), "outbox".to_owned());
-            state.apply(&Edit::Cursor { log, name, lsn: Lsn(3) });
-        }
-        state.apply(&Edit::Deleted { log: LogId::new(shard, 4) });
-        for n in 1..4 {
-            let segment = SegmentId(n);
-            state.apply(&Edit::Spare { segment, file: n + 10, nonce: n, bytes: 1 << 20, term: 1 });
-        }
-        state.apply(
-            &SealedFacts { first_seq: 1, last_seq: 9, ..Default::default() }.edit(SegmentId(1)),
-        );
-        state.apply(&Edit::Tiered { segment: SegmentId(1) });
-        state.apply(&Edit::Tiered { segment: SegmentId(3) }); // not sealed: nothing to say
-        state.apply(&Edit::Retired { segment: SegmentId(2) });
-        state.apply(&Edit::Damage(DamageFacts {
-            log: Some(id),
-            first_lsn: Lsn(8),
-            ..Default::default()
-        }));
-        let (cut, epoch) = (LogId::new(shard, 1), Epoch(3));
-        state.apply(&Edit::Damage(DamageFacts {
-            log: Some(cut),
-            first_lsn: Lsn(2),
-            last_lsn: Some(Lsn(8)),
-            ..Default::default()
-        }));
-        state.apply(&Edit::Cut { log: cut, epoch, first_lsn: Lsn(5) });
-        state.apply(&Edit::Term { term: 4, cut_seq: 9, cut_crc: 77 });
-        state.apply(&Edit::Checkpoint { seq: 9 });
-        state
-    }
-
-    #[test]
-    fn a_snapshot_rebuilds_the_state() {
-        let state = some_state();
-        let mut again = State::default();
-        state.snapshot().iter().for_each(|edit| again.apply(edit));
-        assert_eq!(state, again);
-    }
-
-    #[test]
-    fn log_numbers_are_not_reused_after_a_delete() {
-        assert_eq!(some_state().next_log, 5);
-        let mut again = State::default();
-        some_state().snapshot().iter().for_each(|edit| again.apply(edit));
-        assert_eq!(again.next_log, 5);
-    }
-
-    /// A directory without a segment counted them from 1 again: a segment's number named two.
-    #[test]
-    fn segment_numbers_are_not_reused_when_all_are_gone() {
-        let mut state = some_state();
-        for n in 1..4 {
-            state.apply(&Edit::Retired { segment: SegmentId(n) });
-        }
-        (11..14).for_each(|file| state.forget(file));
-        let mut again = State::default();
-        state.snapshot().iter().for_each(|edit| again.apply(edit));
-        assert_eq!((again.segments.len(), again.retired.len()), (0, 1));
-        assert_eq!(again.next_segment(), SegmentId(4));
-    }
-
-    #[test]
-    fn a_retired_file_that_is_another_segment_is_not_retired() {
-        let mut state = some_state();
-        let segment = SegmentId(9);
-        state.apply(&Edit::Spare { segment, file: 12, nonce: 5, bytes: 1 << 20, term: 1 });
-        assert!(state.retired.is_empty());
-    }
 }

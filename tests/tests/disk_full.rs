@@ -3,8 +3,9 @@
 //! once what is given back.
 //!
 //! Invariants checked at each point: no shard halts while it runs, appends succeed or get `NoSpace`
-//! with the record back, reads, truncation and collection are served, nothing acked is lost; appends
-//! succeed again within a second of (virtual) time after space has returned, without a restart.
+//! with the record back, reads, truncation and collection are served, nothing acked is lost;
+//! appends succeed again within 1000 turns of a millisecond after space has returned, without a
+//! restart. Space is given back before each reopening: not shown here is an open with none.
 //!
 //! Not here: opening and closing on a full disk, failures of other kinds (`halts`).
 
