@@ -629,7 +629,7 @@ impl Manifest {
         }
         // The tails of a snapshot are state too: keep what we wrote.
         self.state.checkpoint = state.checkpoint;
-        self.state.logs.clone_from(&state.logs);
+        self.state.logs = std::mem::take(&mut state.logs);
         self.snapshot_bytes = bytes.len() as u64;
         self.snapshot_wanted = false;
         let covers = Some(Covered { seq: durable, segment: state.newest_sealed() });
