@@ -4,7 +4,7 @@
 //! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device` (the
 //! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `bed`,
 //! `sapwood_rows`, `follow`, `recovery` (Sapwood's) → `cells` (what is claimed) → `figures` →
-//! `report`.
+//! `report`. By itself: `soak` (killed again and again).
 //!
 //! Invariants: refuses debug builds; every comparison is a ratio inside one interleaved run;
 //! data goes into fresh folders that are removed.
@@ -33,6 +33,7 @@ pub mod report;
 pub mod ring;
 pub mod sample;
 pub mod sapwood_rows;
+pub mod soak;
 pub mod subject;
 
 use anyhow::{Result, bail};
@@ -41,6 +42,7 @@ pub use figures::FiguresArgs;
 pub use floor::FloorArgs;
 pub use latency::LatencyArgs;
 pub use many::ManyArgs;
+pub use soak::SoakArgs;
 
 /// `sapwood bench NAME`.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -53,6 +55,15 @@ pub enum Command {
     Floor(FloorArgs),
     /// What a log costs when there are very many: rate, time to open, memory, open files
     ManyLogs(ManyArgs),
+    /// Whether anything is lost, or grows, while everything happens at once and is killed
+    ///
+    /// A process appends to many logs, truncates, cuts, deletes, creates and follows them; it is
+    /// killed and started again every minute. After each start every record of every log is
+    /// compared with what was acked. Disk, memory and open files are sampled: a series is flat when
+    /// the median of its last quarter is at most 1.1 x that of its second one, plus a slack (8
+    /// segments, 16 MiB, 8 files). A plot and JSON go to sapwood-bench/.
+    #[command(after_help = "Example:\n  sapwood bench soak --mins 60 --dir /mnt/nvme")]
+    Soak(SoakArgs),
 }
 
 /// The variable that lets a debug build run.
@@ -69,6 +80,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Figures(args) => figures::run(args),
         Command::Floor(args) => floor::run(args),
         Command::ManyLogs(args) => many::run(args),
+        Command::Soak(args) => soak::run(args),
     }
 }
 
