@@ -31,8 +31,10 @@ pub(crate) struct Lives<'a> {
     pub(crate) samples: Vec<Sample>,
     /// When lives were killed, in seconds.
     pub(crate) kills: Vec<f64>,
-    /// How long openings with their surveys took.
+    /// How long openings took, and how long their surveys after that: every record of every log
+    /// by a reader of its own, which is mostly reads of what others appended in between.
     pub(crate) openings: Vec<f64>,
+    pub(crate) surveys: Vec<f64>,
 }
 
 /// One that is running.
@@ -51,6 +53,7 @@ impl<'a> Lives<'a> {
             samples: Vec::new(),
             kills: Vec::new(),
             openings: Vec::new(),
+            surveys: Vec::new(),
         }
     }
 
@@ -64,7 +67,7 @@ impl<'a> Lives<'a> {
 
     /// Begins the next life.
     pub(crate) fn begin(&mut self) -> Result<Life> {
-        self.model().ready = false;
+        self.model().begin();
         let args = self.args;
         let me = std::env::current_exe().context("find this program")?;
         let mut child = Command::new(me)
@@ -92,14 +95,22 @@ impl<'a> Lives<'a> {
 
     /// Waits until everything that the opening found has been compared.
     pub(crate) fn until_ready(&mut self, life: &mut Life) -> Result<()> {
+        let opening = Self::until(life, || self.model().opened)?;
+        let survey = Self::until(life, || self.model().ready)?;
+        self.openings.push(opening);
+        self.surveys.push(survey);
+        Ok(())
+    }
+
+    /// How long it took, in seconds.
+    fn until(life: &mut Life, so: impl Fn() -> bool) -> Result<f64> {
         let since = Instant::now();
-        while !self.model().ready {
+        while !so() {
             life.check()?;
             ensure!(since.elapsed() < READY_MAX, "an opening did not end");
             thread::sleep(LOOK);
         }
-        self.openings.push(since.elapsed().as_secs_f64());
-        Ok(())
+        Ok(since.elapsed().as_secs_f64())
     }
 
     /// Looks on for so long, with a sample at each interval.

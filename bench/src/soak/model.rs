@@ -60,7 +60,8 @@ pub(crate) struct Model {
     pub(crate) disagreements: u64,
     /// The first of them, in words.
     pub(crate) told: Vec<String>,
-    /// A load is past its survey.
+    /// A load has opened the directory; it is past its survey.
+    pub(crate) opened: bool,
     pub(crate) ready: bool,
 }
 
@@ -74,10 +75,15 @@ pub(crate) struct Deeds {
 }
 
 impl Model {
+    /// The next life begins: it has not said anything yet.
+    pub(crate) fn begin(&mut self) {
+        (self.opened, self.ready) = (false, false);
+    }
+
     /// Hears one event.
     pub(crate) fn hear(&mut self, event: Event) {
         match event {
-            Event::Survey => (self.survey, self.ready) = (BTreeMap::new(), false),
+            Event::Survey => (self.survey, self.opened) = (BTreeMap::new(), true),
             Event::Found { log, start, next } => {
                 let found = Found { start, next, ..Found::default() };
                 self.survey.insert(log, found);
