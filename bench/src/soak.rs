@@ -16,6 +16,8 @@ mod event;
 mod follower;
 mod lives;
 mod model;
+#[cfg(test)]
+mod model_tests;
 mod payload;
 mod plot;
 mod series;

@@ -260,7 +260,3 @@ impl Kept {
         must.iter().skip((found.start - self.start) as usize).eq(&found.seqs)
     }
 }
-
-#[cfg(test)]
-#[path = "model_tests.rs"]
-mod tests;

@@ -1,6 +1,7 @@
 //! The model of the soak: what it takes for true, and that it notices.
 
-use super::*;
+use super::event::Event;
+use super::model::Model;
 
 /// A log that has the records 100 to 104 at 0 to 4, then whatever `said` says.
 fn model(said: &[Event]) -> Model {
