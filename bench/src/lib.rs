@@ -62,7 +62,7 @@ pub enum Command {
     /// compared with what was acked. Disk, memory and open files are sampled: a series is flat when
     /// the median of its last quarter is at most 1.1 x that of its second one, plus a slack (8
     /// segments, 16 MiB, 8 files). A plot and JSON go to sapwood-bench/.
-    #[command(after_help = "Example:\n  sapwood bench soak --mins 60 --dir /mnt/nvme")]
+    #[command(after_help = "Example:\n  sapwood bench soak --mins 60 --dir data")]
     Soak(SoakArgs),
 }
 

@@ -23,8 +23,8 @@ use crate::progress::Progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  sapwood backup --dir wal --to /mnt/backup/wal-monday
-  sapwood verify --dir /mnt/backup/wal-monday")]
+  sapwood backup --dir wal --to backups/wal-monday
+  sapwood verify --dir backups/wal-monday")]
 pub(crate) struct Args {
     #[command(flatten)]
     dir: ReadDir,
