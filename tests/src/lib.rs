@@ -8,4 +8,5 @@ pub mod fail;
 pub mod model;
 pub mod ops;
 pub mod rot;
+pub mod small;
 pub mod world;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood::io::sim::{Faults, Filling, SimStorage};
-use sapwood::{Config, Driving, Engine, Error, From, LogOptions, LogSettings, Lsn, Ticket, Writer};
+use sapwood::{Driving, Engine, Error, From, LogOptions, LogSettings, Lsn, Ticket, Writer};
+use sapwood_tests::small::config;
 
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
@@ -30,16 +31,6 @@ const ROUNDS_FULL: u64 = 3;
 
 /// Turns of a millisecond in which appends must succeed again.
 const RESUMES_IN_MS: usize = 1000;
-
-fn config() -> Config {
-    Config {
-        segment_bytes: 1 << 20,
-        batch_bytes_max: 64 << 10,
-        record_bytes_max: 32 << 10,
-        stage_bytes: 1 << 20,
-        ..Config::new("simulated")
-    }
-}
 
 fn payload(log: &str, lsn: u64) -> Vec<u8> {
     let mut bytes = format!("{log}:{lsn}:").into_bytes();

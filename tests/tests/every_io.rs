@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, Rng, SimStorage};
 use sapwood::{Config, Driving, Engine, Error, From, Log, LogOptions, Lsn, Result, Writer};
 use sapwood_tests::fail::{FailStorage, Kind, Plan};
+use sapwood_tests::small;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -40,14 +40,8 @@ const ONE_IN: u64 = 17;
 const HUNG: Duration = Duration::from_secs(100);
 
 fn config() -> Config {
-    Config {
-        segment_bytes: 1 << 20,
-        batch_bytes_max: 64 << 10,
-        record_bytes_max: 60 << 10,
-        stage_bytes: 1 << 20,
-        idle_mark_delay: Duration::from_millis(5),
-        ..Config::new("simulated")
-    }
+    let idle_mark_delay = Duration::from_millis(5);
+    Config { record_bytes_max: 60 << 10, idle_mark_delay, ..small::config() }
 }
 
 /// What one log has to hold.
@@ -82,10 +76,8 @@ struct Session {
 
 impl Session {
     fn open(storage: &FailStorage) -> Result<Self> {
-        let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-        let (engine, drivers) = Engine::open_on(storage, config())?;
-        let drivers = drivers.into_iter().map(|driver| driver.bind());
-        Ok(Self { engine, drivers: drivers.collect::<Result<_>>()? })
+        let (engine, drivers) = small::open(storage.clone(), config())?;
+        Ok(Self { engine, drivers })
     }
 
     /// Lets time pass: marks, seals, spares, edits.

@@ -14,24 +14,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, Rng, SimStorage};
 use sapwood::{Config, Driving, Engine, Error, From, Log, Lsn, Writer};
+use sapwood_tests::small;
 
 const NAMES: [&str; 2] = ["a", "b"];
 
 fn config() -> Config {
-    Config {
-        segment_bytes: 1 << 20,
-        batch_bytes_max: 64 << 10,
-        record_bytes_max: 32 << 10,
-        stage_bytes: 1 << 20,
-        idle_mark_delay: Duration::from_millis(5),
-        ..Config::new("simulated")
-    }
+    Config { idle_mark_delay: Duration::from_millis(5), ..small::config() }
 }
 
 /// How the directory was left. Both have a witness of the last batch, so that nothing is torn.
@@ -120,9 +113,7 @@ impl Tally {
 }
 
 fn open(disk: &SimStorage) -> Result<(Engine, Vec<Driving>), Error> {
-    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    let (engine, drivers) = Engine::open_on(storage, config())?;
-    Ok((engine, drivers.into_iter().map(|driver| driver.bind().unwrap()).collect()))
+    small::open(disk.clone(), config())
 }
 
 /// A directory at rest.

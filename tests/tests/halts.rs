@@ -7,16 +7,7 @@ use std::time::Duration;
 
 use sapwood::io::sim::{Faults, SimStorage};
 use sapwood::{Config, Driving, Engine, Error, From, Log, LogOptions, Lsn, ShardId};
-
-fn config() -> Config {
-    Config {
-        segment_bytes: 1 << 20,
-        batch_bytes_max: 64 << 10,
-        record_bytes_max: 32 << 10,
-        stage_bytes: 1 << 20,
-        ..Config::new("simulated")
-    }
-}
+use sapwood_tests::small::config;
 
 fn open(disk: &SimStorage, config: Config) -> (Engine, Vec<Driving>) {
     let (engine, drivers) = Engine::open_on(Arc::new(disk.clone()), config).unwrap();

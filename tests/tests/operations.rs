@@ -11,16 +11,7 @@ use parking_lot::Mutex;
 use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, SimStorage};
 use sapwood::{Config, Driving, Engine, Health, HealthKind, HealthState, Severity, Writer};
-
-fn config() -> Config {
-    Config {
-        segment_bytes: 1 << 20,
-        batch_bytes_max: 64 << 10,
-        record_bytes_max: 32 << 10,
-        stage_bytes: 1 << 20,
-        ..Config::new("simulated")
-    }
-}
+use sapwood_tests::small::config;
 
 fn open(disk: &SimStorage, config: Config) -> (Engine, Driving) {
     let (engine, drivers) = Engine::open_on(Arc::new(disk.clone()), config).unwrap();
