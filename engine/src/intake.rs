@@ -554,7 +554,7 @@ impl Intake {
         self.outcome(seq).is_none()
     }
 
-    fn word(&self, seq: u64) -> &WaitWord {
+    pub(crate) fn word(&self, seq: u64) -> &WaitWord {
         &self.words[seq as usize % WORDS]
     }
 
@@ -629,12 +629,22 @@ impl Intake {
         }
     }
 
-    /// Acks every batch up to `seq` and wakes who waits for them.
-    pub(crate) fn ack(&self, from: u64, seq: u64, scratch: &mut Vec<Waker>) {
+    /// Acks every batch up to `seq`: futures are woken; threads that sleep are told of, by batch,
+    /// to be woken by its word.
+    pub(crate) fn ack(
+        &self,
+        from: u64,
+        seq: u64,
+        scratch: &mut Vec<Waker>,
+        mut asleep: impl FnMut(u64, u32),
+    ) {
         self.acked.store(seq, Ordering::SeqCst);
         let span = (seq - from).min(WORDS as u64);
         for s in seq - span + 1..=seq {
-            self.word(s).notify(scratch);
+            match self.word(s).tell(scratch) {
+                0 => {}
+                sleepers => asleep(s, sleepers),
+            }
         }
         if self.queued.load(Ordering::SeqCst) == 0 {
             return;

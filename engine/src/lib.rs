@@ -93,6 +93,7 @@ mod stream;
 mod tier;
 mod view;
 mod wake;
+mod waking;
 mod walk;
 mod watch;
 mod work;

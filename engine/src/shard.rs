@@ -21,7 +21,6 @@ use crate::collect::{Collector, Yard};
 use crate::commit::{Commit, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
-use crate::gather::Gather;
 use crate::gc::GcReport;
 use crate::hint::Hint;
 use crate::intake::Intake;
@@ -34,6 +33,7 @@ use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::{Pace, Segments};
 use crate::view::{Ended, View, take_tails};
+use crate::waking::Waking;
 use crate::watch::UnderWay;
 
 /// Tokens: the high byte says whose completion it is, the rest which.
@@ -178,14 +178,12 @@ pub(crate) struct Shard {
     lease: Option<Arc<Lease>>,
     done: Vec<Done>,
     wakers: Vec<Waker>,
-    /// When each batch landed that became durable in this turn.
-    landed_ns: Vec<u64>,
     /// Requests whose edits are on their way: answered when that many edits are durable.
     waiting: VecDeque<(u64, Arc<Reply>)>,
     depth: usize,
     mark_delay_ns: u64,
     commit_delay_ns: u64,
-    gather: Gather,
+    waking: Waking,
     /// Something was staged and not sent since; only with a commit delay.
     collecting_since: Option<u64>,
     /// When the last batch became durable: a mark follows if nothing else does. `None`: marked.
@@ -219,12 +217,11 @@ impl Shard {
             lease: parts.lease,
             done: Vec::with_capacity(64),
             wakers: Vec::with_capacity(64),
-            landed_ns: Vec::with_capacity(64),
             waiting: VecDeque::new(),
             depth: parts.depth,
             mark_delay_ns: parts.mark_delay.as_nanos() as u64,
             commit_delay_ns: parts.commit_delay.as_nanos() as u64,
-            gather: Gather::default(),
+            waking: Waking::default(),
             collecting_since: None,
             unmarked_since: None,
             closing: Closing::No,
@@ -264,6 +261,8 @@ impl Shard {
         self.dispatch(now);
         self.check_lease();
         self.advance(now);
+        let idle = self.commit.in_flight.is_empty();
+        self.waking.step(&*self.clock, &self.port.intake, &self.port.meters, idle);
         self.admit();
         self.submit(now);
         self.background(now);
@@ -304,7 +303,7 @@ impl Shard {
     }
 
     fn has_work(&self, busy: bool) -> bool {
-        if !self.port.requests.lock().queue.is_empty() {
+        if self.waking.is_under_way() || !self.port.requests.lock().queue.is_empty() {
             return true;
         }
         if self.halted {
@@ -404,8 +403,10 @@ impl Shard {
         let mut records = 0u32;
         while self.commit.advance() {
             let last = self.commit.parts.last().filter(|batch| batch.records != 0);
-            self.landed_ns.extend(last.map(|batch| batch.landed_ns));
             let port = &self.port;
+            if let Some(last) = last {
+                self.waking.landed(port.meters.submitted_ns.get(), last.landed_ns, &port.meters);
+            }
             let shown = self.commit.publish(&port.view, &port.meters, &port.intake);
             records = records.saturating_add(shown);
         }
@@ -414,15 +415,9 @@ impl Shard {
             return;
         }
         self.unmarked_since = (records != 0).then_some(now); // only a mark has none
-        self.port.intake.ack(before, durable, &mut self.wakers);
+        let span = (before, durable);
+        self.waking.acked(&self.port.intake, span, records, &mut self.wakers);
         self.port.view.notify(&mut self.wakers);
-        let woken = self.clock.mono_ns();
-        for landed in self.landed_ns.drain(..) {
-            self.port.meters.ack_ns.record(woken.saturating_sub(landed));
-        }
-        if self.commit.in_flight.is_empty() {
-            self.gather.acked(&*self.clock, &self.port.intake, records);
-        }
     }
 
     /// How things stand, for who asks.
@@ -511,8 +506,11 @@ impl Shard {
         }
     }
 
-    /// With a commit delay: whether to wait for company.
+    /// Whether to wait for company: callers who wake, or with a commit delay.
     fn hold_back(&mut self, busy: bool, now: u64) -> bool {
+        if !busy && self.waking.is_worth_a_wait() {
+            return true;
+        }
         if self.commit_delay_ns == 0 || self.closing != Closing::No {
             return false;
         }

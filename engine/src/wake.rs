@@ -1,7 +1,7 @@
 //! Waiting and waking: one word on which threads sleep, and a list of wakers for futures.
 //!
 //! Invariants: the notifier changes the state first and notifies after; a sleeper looks at the
-//! state after it has read the word, so no wake is lost. All sleepers wake by one call; with nobody
+//! state after it has read the word, so no wake is lost. Sleepers wake by one call; with nobody
 //! waiting, a notification makes no system call and takes no lock.
 //!
 //! Not here: what is waited for.
@@ -80,10 +80,26 @@ impl WaitWord {
 
     /// Wakes everybody. `scratch` is a vector to swap the wakers into: nothing is allocated.
     pub(crate) fn notify(&self, scratch: &mut Vec<Waker>) {
-        self.word.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) != 0 {
+        if self.tell(scratch) != 0 {
             futex::wake_all(&self.word);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sleepers(&self) -> u32 {
+        self.sleepers.load(Ordering::SeqCst)
+    }
+
+    /// Wakes at most `n` sleepers; how many there were.
+    pub(crate) fn wake(&self, n: u32) -> u32 {
+        u32::try_from(futex::wake_n(&self.word, n.min(i32::MAX.unsigned_abs()))).unwrap_or(n)
+    }
+
+    /// Wakes the futures; nobody falls asleep any more over what they saw before. How many sleep,
+    /// at most: they are still to be woken.
+    pub(crate) fn tell(&self, scratch: &mut Vec<Waker>) -> u32 {
+        self.word.fetch_add(1, Ordering::SeqCst);
+        let sleepers = self.sleepers.load(Ordering::SeqCst);
         if self.wakers.load(Ordering::SeqCst) != 0 {
             let mut list = self.list.lock();
             std::mem::swap(&mut *list, scratch);
@@ -91,6 +107,7 @@ impl WaitWord {
             drop(list);
             scratch.drain(..).for_each(Waker::wake);
         }
+        sleepers
     }
 }
 

@@ -53,7 +53,7 @@ const LAYERS: &[&[&str]] = &[
     &["intake"],
     &["segment"],
     &["commit", "gather", "reclaim", "seal"],
-    &["collect"],
+    &["collect", "waking"],
     &["shard"],
     &["driver", "work"],
     &["stream"],
