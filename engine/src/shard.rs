@@ -206,6 +206,7 @@ impl Shard {
         let stamp = Stamp { directory: facts.directory, shard: id, term: manifest.state.term };
         Self {
             id,
+            sealer: Sealer::new(&port.view),
             port,
             clock: storage.clock(),
             storage,
@@ -213,7 +214,6 @@ impl Shard {
             commit: Commit::new(stamp, durable, parts.prev_crc, parts.depth),
             segments,
             manifest,
-            sealer: Sealer::default(),
             collector: parts.collector,
             hint,
             lease: parts.lease,
@@ -688,6 +688,7 @@ impl Shard {
             && self.port.intake.is_empty()
             && (self.unmarked_since.is_none() || !self.mark_fits());
         if self.closing == Closing::Draining && drained {
+            self.sealer.owe_on();
             if let Some(active) = self.segments.active.take() {
                 self.seal(active, true);
             }
