@@ -281,7 +281,8 @@ fn pieces(picture: &Picture) -> Vec<Piece> {
         let Some(bytes) = end.or_else(|| picture.ends.get(id).copied()) else { continue };
         let name = names::segment(picture.shard, facts.file);
         pieces.push(Piece { name, bytes, unit, index: false, segment: *id });
-        if let Some(sealed) = facts.sealed {
+        // What is owed is not there; like anything derived it is made anew.
+        if let Some(sealed) = facts.sealed.filter(|sealed| sealed.index_bytes != 0) {
             let name = names::index(picture.shard, facts.file);
             pieces.push(Piece { name, bytes: sealed.index_bytes, unit, index: true, segment: *id });
         }
@@ -346,6 +347,10 @@ fn finish_shard(
     let (storage, mode, write, keep_to) = (target, Recovery::TolerateTail, true, durable);
     let plan = Plan { storage, shard, mode, write, keep_to, powers, progress };
     let recovered = recover(&plan, Loaded { state, cursor, durable, repaired: Vec::new() })?;
+    if recovered.view.segments.values().any(|seen| seen.owed.is_some()) {
+        // It would open all the same; but who wants a copy wants a whole one.
+        return Err(Error::NoSpace("writing the indexes of the copy".into()));
+    }
     report.damages.extend(recovered.report.damages);
     Ok(())
 }

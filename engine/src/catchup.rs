@@ -22,7 +22,7 @@ use crate::damage;
 use crate::error::{Damage, Error, Result};
 use crate::format::manifest::Link;
 use crate::format::{BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN};
-use crate::index::{Indexes, Which};
+use crate::index::Indexes;
 use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Mode, Storage};
@@ -462,9 +462,8 @@ impl Cursor {
     /// The log's last LSN in the segment at hand, if that is sealed and holds `next`.
     fn last_in_segment(&self) -> Option<Lsn> {
         let spot = self.spot.as_ref()?;
-        let shard = self.source.view.shard;
-        let which = Which { shard, segment: spot.segment, file: spot.number };
-        let entry = self.source.indexes.find(which, self.log).ok().flatten()?;
+        let which = self.source.view.which(spot.segment)?;
+        let entry = self.source.indexes.find(&which, self.log).ok().flatten()?;
         (entry.first_lsn..=entry.last_lsn).contains(&self.next).then_some(entry.last_lsn)
     }
 
@@ -480,11 +479,10 @@ impl Cursor {
         let mut link = newest;
         let mut below = self.source.view.unsealed_from(self.log);
         loop {
-            let Some((file, _)) = self.local(link.segment) else {
+            let Some(which) = self.source.view.which(link.segment) else {
                 return self.want(below).map(|()| None);
             };
-            let which = Which { shard: self.source.view.shard, segment: link.segment, file };
-            let Some(entry) = self.source.indexes.find(which, self.log)? else {
+            let Some(entry) = self.source.indexes.find(&which, self.log)? else {
                 return Err(Error::Corrupt(Box::new(Damage {
                     log: Some(self.log),
                     first: self.next,
@@ -495,7 +493,8 @@ impl Cursor {
                 })));
             };
             if link.first_lsn <= self.next {
-                let posting = self.source.indexes.posting(which, &entry, |p| p.lsn <= self.next)?;
+                let posting =
+                    self.source.indexes.posting(&which, &entry, |p| p.lsn <= self.next)?;
                 let offset = posting.map_or(entry.first_offset, |posting| posting.offset);
                 return Ok(Some((link.segment, offset)));
             }

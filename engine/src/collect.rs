@@ -31,7 +31,7 @@ use crate::reply::Reply;
 use crate::retain::{Retainer, Span, start_by};
 use crate::segment::Segments;
 use crate::view::{View, ViewState};
-use crate::walk::{Piece, Walk};
+use crate::walk::{Next, Piece, Walk};
 
 /// Segments that one step looks at.
 const LOOKS_MAX: usize = 64;
@@ -59,6 +59,8 @@ struct Mark {
     free: bool,
     /// The survey in which its entries were gathered.
     survey: u32,
+    /// Bytes of its index, as they are counted: none while it is owed.
+    index_bytes: u64,
     unreadable: bool,
 }
 
@@ -323,9 +325,9 @@ impl Collector {
             self.choose(yard);
         }
         if let Job::Walk { walk, .. } = &self.job {
-            let submitted = walk.op().map(|op| yard.disk.submit(yard.token, op).is_ok());
-            match submitted {
-                Ok(submitted) => self.busy = submitted,
+            match walk.next() {
+                Ok(Next::Op(op)) => self.busy = yard.disk.submit(yard.token, op).is_ok(),
+                Ok(Next::Here(done)) => self.complete(yard, done),
                 Err(error) => self.unreadable(&error.to_string()),
             }
         }
@@ -397,9 +399,11 @@ impl Collector {
             let Some(sealed) = facts.sealed else { continue };
             let known = self.marks.contains_key(&id);
             let mark = self.marks.entry(id).or_default();
-            if !known && facts.term == state.term {
-                self.usage.add(sealed.index_bytes);
+            // Those of older terms were counted at the open, but for what is owed.
+            if known || facts.term == state.term {
+                self.usage.add(sealed.index_bytes.saturating_sub(mark.index_bytes));
             }
+            mark.index_bytes = sealed.index_bytes;
             if mark.unreadable {
                 continue;
             }
@@ -412,7 +416,9 @@ impl Collector {
             if survey.is_some() || !(mark.free || still) {
                 let block = if survey.is_some() { 0 } else { mark.block };
                 (mark.block, mark.pin, mark.free) = (block, None, false);
-                let walk = Walk::new(self.shard, id, facts.file, block);
+                // What is in the manifest is in the view until it has retired.
+                let Some(which) = yard.view.which(id) else { continue };
+                let walk = Walk::new(which, block);
                 self.job = Job::Walk { walk, survey, kept: None };
                 break;
             }
@@ -445,7 +451,7 @@ impl Collector {
         }
         // A walk that was chosen meanwhile begins again later.
         if let Job::Walk { walk, .. } = &self.job {
-            self.next = Some(walk.segment);
+            self.next = Some(walk.segment());
         }
         self.job = Job::Retiring { edit, segments };
     }
@@ -485,13 +491,13 @@ impl Collector {
         let tiered_to = self.tiered_to(&yard.manifest.state);
         let Job::Walk { walk, survey, kept } = &mut self.job else { return };
         let state = &yard.manifest.state;
-        let tiered = walk.segment <= tiered_to;
-        let mark = self.marks.entry(walk.segment).or_default();
+        let tiered = walk.segment() <= tiered_to;
+        let mark = self.marks.entry(walk.segment()).or_default();
         let view = yard.view.lock();
-        let sealed = state.segments.get(&walk.segment).and_then(|facts| facts.sealed);
+        let sealed = state.segments.get(&walk.segment()).and_then(|facts| facts.sealed);
         let covered = kept.is_none()
-            || sealed.is_some_and(|sealed| yard.manifest.covers(walk.segment, &sealed));
-        let held = kept.is_some() && yard.view.holds.pins(walk.segment, yard.now);
+            || sealed.is_some_and(|sealed| yard.manifest.covers(walk.segment(), &sealed));
+        let held = kept.is_some() && yard.view.holds.pins(walk.segment(), yard.now);
         let gathers = *survey == Some(self.retainer.survey);
         let mut found = mark.pin;
         let mut at = mark.block;
@@ -531,20 +537,20 @@ impl Collector {
             }
             return;
         }
-        let mark = self.marks.entry(walk.segment).or_default();
+        let mark = self.marks.entry(walk.segment()).or_default();
         mark.free = mark.pin.is_none();
         mark.survey = survey.unwrap_or(mark.survey);
         // The pass looks at it again, with what is known of it now; unless it began anew meanwhile.
-        self.next = self.next.map(|next| next.min(walk.segment));
+        self.next = self.next.map(|next| next.min(walk.segment()));
     }
 
     fn unreadable(&mut self, why: &str) {
         let Job::Walk { walk, kept, .. } = std::mem::replace(&mut self.job, Job::None) else {
             return;
         };
-        let (shard, segment) = (self.shard.0, walk.segment.0);
+        let (shard, segment) = (self.shard.0, walk.segment().0);
         tracing::warn!(shard, segment, why, "an index cannot be read: its segment stays");
-        self.marks.entry(walk.segment).or_default().unreadable = true;
+        self.marks.entry(walk.segment()).or_default().unreadable = true;
         if let (Some(mut kept), Some(eager)) = (kept, &mut self.eager) {
             kept.state = SegmentState::Unreadable;
             eager.report.kept.push(*kept);
@@ -687,7 +693,8 @@ impl Collector {
         } else if yard.view.holds.pins(id, yard.now) {
             kept.state = SegmentState::Held;
         }
-        let walk = Walk::new(self.shard, id, facts.file, 0);
+        let Some(which) = yard.view.which(id) else { return };
+        let walk = Walk::new(which, 0);
         self.job = Job::Walk { walk, survey: None, kept: Some(kept) };
     }
 

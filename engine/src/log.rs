@@ -15,7 +15,6 @@ use crate::damage;
 use crate::driver;
 use crate::error::{Damage, Error, Result};
 use crate::format::manifest::{Edit, LogSettings};
-use crate::index::Which;
 use crate::inner::{Inner, LogInfo, change};
 use crate::lsn::{LogId, Lsn, Position};
 use crate::reader::{From, Reader};
@@ -156,11 +155,9 @@ impl Log {
             (log.and_then(|log| log.chain.last()), found.max(start))
         };
         while let Some(at) = link {
-            let file = source.view.lock().segments.get(&at.segment).map(|seen| seen.file);
             // Its index is not here: from the start on, records are looked at one by one.
-            let Some(file) = file else { return Ok(Lsn(0)) };
-            let which = Which { shard: source.view.shard, segment: at.segment, file };
-            let entry = match source.indexes.find(which, self.id) {
+            let Some(which) = source.view.which(at.segment) else { return Ok(Lsn(0)) };
+            let entry = match source.indexes.find(&which, self.id) {
                 Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
                 entry => entry?,
             };
@@ -169,7 +166,7 @@ impl Log {
                 break;
             }
             let before = |p: &crate::format::index::Posting| p.time_us < time_us;
-            let posting = source.indexes.posting(which, &entry, before)?;
+            let posting = source.indexes.posting(&which, &entry, before)?;
             found = found.min(posting.map_or(entry.first_lsn, |posting| posting.lsn));
             if entry.first_time_us < time_us {
                 break;

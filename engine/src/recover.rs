@@ -26,7 +26,7 @@ use crate::io::Mode;
 use crate::lsn::SegmentId;
 use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
 use crate::names;
-use crate::reindex::{adopt_sealed, write_index};
+use crate::reindex::{adopt_sealed, take_index};
 use crate::renew::renew;
 use crate::seal;
 use crate::stream::{scan_segment, sync_unsealed};
@@ -132,9 +132,6 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         recovered_cursor = manifest::write_snapshot(storage, shard, &work.state, durable, cursor)?;
         work.view = view.into_state();
         clean_up(work.plan, &gone, &trims, rotten);
-        for (number, index) in std::mem::take(&mut work.owed) {
-            write_index(work.plan, number, &index)?;
-        }
     }
     work.view.durable = durable;
     let end = work.view.segments.iter().next_back();
@@ -160,19 +157,15 @@ fn is_spoilt(work: &Work<'_>, id: SegmentId, rotten: bool) -> bool {
     murky || work.touched.contains(&id) || work.dirty.contains(&id) || !work.plan.powers.sole
 }
 
-/// Seals a predecessor: index file durable, state told. Returns where its batches end.
+/// Seals a predecessor: index file durable, or owed, as a full disk must open; state told. Returns
+/// where its batches end.
 fn seal_blocking(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<u64> {
     let last_crc = work.last_crcs.get(&id).copied().unwrap_or(0);
     let built = seal::build(&work.view, &work.state, work.plan.shard, id, last_crc);
     let Some(built) = built else { return Ok(facts.bytes) };
     let end = work.view.segments.get(&id).map_or(facts.bytes, |seen| seen.end);
-    match write_index(work.plan, facts.file, &built.index) {
-        // A full disk must open: what the snapshot lets us give back makes room.
-        Err(Error::NoSpace(_)) => work.owed.push((facts.file, built.index)),
-        other => other?,
-    }
+    take_index(work, id, facts.file, built.sealed, built.index)?;
     seal::Built::link(built.chains, &mut work.view);
-    work.state.apply(&built.edit);
     if let Some(seen) = work.view.segments.get_mut(&id) {
         seen.live = None;
     }

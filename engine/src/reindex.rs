@@ -1,9 +1,13 @@
 //! Indexes that recovery reads, and those it makes: of predecessors, and again of damaged ones.
 //!
 //! Invariants: an index is derived; whatever happens to its file, the segment tells the same. Logs
-//! are brought up to the segments that were sealed after the manifest's snapshot.
+//! are brought up to the segments that were sealed after the manifest's snapshot. An index that
+//! finds no room is **owed**: it is kept in the view, also in that of a reader, and the manifest
+//! says so by a length of 0, so that no file of its name is believed.
 //!
 //! Not here: what an index is built from (`seal`), its bytes (`format::index`).
+
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::index::IndexData;
@@ -23,6 +27,11 @@ use crate::work::{Plan, Work};
 /// Bytes of old indexes that are read whole when a directory is opened for writing, newest segments
 /// first; of the others only the length is looked at, so that opening stays short.
 const INDEX_SUM_BYTES_MAX: u64 = 4 << 20;
+
+/// Segments whose indexes a recovery owes at most, each in memory until it is written: beyond it a
+/// full disk is not opened. What a running shard may leave unsealed is less: its spares and its
+/// active segment, as new ones take room themselves.
+const OWED_MAX: usize = 64;
 
 /// Brings tails and chains up to the segments that were sealed after the snapshot.
 pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
@@ -50,6 +59,9 @@ pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
     }
     for (id, facts, sealed) in sealed {
         if sealed.last_seq <= work.state.checkpoint && id <= work.state.chained {
+            if !work.plan.write && sealed.index_bytes == 0 {
+                look_again(work, id, facts);
+            }
             continue;
         }
         let name = names::index(work.plan.shard, facts.file);
@@ -57,13 +69,21 @@ pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
             work.report.repaired.push(format!("{name}: {error}"));
             None
         });
-        let good = bytes.filter(|b| crc32c::crc32c(b) == sealed.index_crc);
+        let told = |b: &Vec<u8>| sealed.index_bytes != 0 && crc32c::crc32c(b) == sealed.index_crc;
+        let good = bytes.filter(told);
         match good.as_deref().map(IndexData::decode) {
             Some(Ok(data)) if data.segment == id => seal::adopt(&mut work.view, &data),
             _ => rebuild_sealed(work, id, facts)?,
         }
     }
     Ok(())
+}
+
+/// As [`rebuild_old`], for who writes nothing: a writer may be taking the segment away meanwhile.
+fn look_again(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) {
+    if let Err(error) = rebuild_old(work, id, facts) {
+        work.report.repaired.push(format!("index of segment {id}: {error}"));
+    }
 }
 
 /// Whether an old index is as the manifest says: its sum where that is cheap, else its length.
@@ -74,6 +94,9 @@ fn index_is_there(
     budget: &mut u64,
 ) -> bool {
     let name = names::index(plan.shard, facts.file);
+    if sealed.index_bytes == 0 {
+        return false; // owed
+    }
     if sealed.index_bytes > *budget {
         let opened = plan.storage.open(&name, Mode::Read);
         return opened.is_ok_and(|(_, len)| len == sealed.index_bytes);
@@ -89,10 +112,44 @@ fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Re
     if let Ok(data) = IndexData::decode(&built.index) {
         seal::adopt(&mut work.view, &data);
     }
-    if work.plan.write {
-        write_index(work.plan, facts.file, &built.index)?;
-        work.state.apply(&built.edit);
+    take_index(work, id, facts.file, built.sealed, built.index)
+}
+
+/// The index of a sealed segment is made: it becomes a file, or is owed, and the state says which.
+pub(crate) fn take_index(
+    work: &mut Work<'_>,
+    id: SegmentId,
+    number: u64,
+    sealed: SealedFacts,
+    index: Vec<u8>,
+) -> Result<()> {
+    let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
+    if !work.plan.write {
+        let told = work.state.segments.get(&id).and_then(|facts| facts.sealed);
+        if told.is_some_and(|sealed| sealed.index_bytes == 0) {
+            owe(work, id, sealed, index)?;
+        }
+        return Ok(());
     }
+    match write_index(work.plan, number, &index) {
+        Err(Error::NoSpace(_)) => owe(work, id, sealed, index),
+        Err(error) => Err(error),
+        Ok(()) => {
+            work.state.apply(&SealedFacts { index_bytes, index_crc, ..sealed }.edit(id));
+            Ok(())
+        }
+    }
+}
+
+fn owe(work: &mut Work<'_>, id: SegmentId, sealed: SealedFacts, index: Vec<u8>) -> Result<()> {
+    let owed = work.view.segments.values().filter(|seen| seen.owed.is_some()).count();
+    if owed >= OWED_MAX {
+        return Err(Error::NoSpace(format!("the indexes of {owed} segments found no room")));
+    }
+    if let Some(seen) = work.view.segments.get_mut(&id) {
+        seen.owed = Some(Arc::new(index));
+    }
+    work.state.apply(&SealedFacts { index_bytes: 0, index_crc: 0, ..sealed }.edit(id));
     Ok(())
 }
 
@@ -109,9 +166,7 @@ fn rebuild_old(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Resul
         if open.is_empty() {
             break;
         }
-        let name = names::index(work.plan.shard, theirs.file);
-        let Ok(Some(bytes)) = manifest::read_file(&**work.plan.storage, &name) else { continue };
-        let Ok(theirs) = IndexData::decode(&bytes) else { continue };
+        let Some(theirs) = read_index(work, *older, theirs) else { continue };
         open.retain(|at| {
             let entry = &mut data.entries[*at];
             let Ok(found) = theirs.entries.binary_search_by_key(&entry.log, |e| e.log) else {
@@ -124,13 +179,18 @@ fn rebuild_old(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Resul
             false
         });
     }
-    let index = data.encode();
-    write_index(work.plan, facts.file, &index)?;
-    if let Some(sealed) = facts.sealed {
-        let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
-        work.state.apply(&SealedFacts { index_bytes, index_crc, ..sealed }.edit(id));
+    let Some(sealed) = facts.sealed else { return Ok(()) };
+    take_index(work, id, facts.file, sealed, data.encode())
+}
+
+/// The index of an older segment, in memory if it is owed.
+fn read_index(work: &Work<'_>, id: SegmentId, facts: &SegmentFacts) -> Option<IndexData> {
+    if let Some(owed) = work.view.segments.get(&id).and_then(|seen| seen.owed.as_deref()) {
+        return IndexData::decode(owed).ok();
     }
-    Ok(())
+    let name = names::index(work.plan.shard, facts.file);
+    let bytes = manifest::read_file(&**work.plan.storage, &name).ok()??;
+    IndexData::decode(&bytes).ok()
 }
 
 /// Builds the index of a sealed segment from its batches.
@@ -139,8 +199,10 @@ fn build_again(
     id: SegmentId,
     facts: SegmentFacts,
 ) -> Result<Option<seal::Built>> {
-    work.report.repaired.push(format!("index of segment {id}, rebuilt from the segment"));
     let Some(sealed) = facts.sealed else { return Ok(None) };
+    if sealed.index_bytes != 0 {
+        work.report.repaired.push(format!("index of segment {id}, rebuilt from the segment"));
+    }
     let mut blank = ViewState::default();
     for (counter, log) in work.view.logs() {
         blank.put_log(LogId::new(work.plan.shard, counter), log.clone());
@@ -172,7 +234,7 @@ fn build_again(
     Ok(seal::build(&blank, &work.state, work.plan.shard, id, sealed.last_crc))
 }
 
-pub(crate) fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {
+fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {
     let name = names::index(plan.shard, number);
     let doing = |e| Error::io(format!("writing {name}"), e);
     let storage = &**plan.storage;

@@ -7,14 +7,19 @@
 //! Crash story: the power goes between the index and the edit. Recovery finds an unsealed segment
 //! and an index nobody names: it seals the segment anew, over the file.
 //!
+//! An index that recovery **owes**, as the disk had no room for its file, is written here once
+//! there is some, behind everything else; then the edit names it. Crash story: the power goes in
+//! between. The manifest says that it is owed: nobody believes the file, it is built again.
+//!
 //! Not here: when a segment is full (`shard`), who removes it (`gc`).
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use crate::chain;
 use crate::format::index::IndexData;
-use crate::format::manifest::{Chain, Edit};
+use crate::format::manifest::Chain;
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, Done, File, Mode, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
@@ -29,7 +34,7 @@ const RETRY_NS: u64 = 100_000_000;
 /// What sealing a segment comes to.
 pub(crate) struct Built {
     pub index: Vec<u8>,
-    pub edit: Edit,
+    pub sealed: SealedFacts,
     /// The chains of the segment's logs with this segment in them: for the view, once the index
     /// file is durable. (Before, a reader that walks back would look for a file that is not there.)
     pub chains: Vec<(LogId, Chain)>,
@@ -100,8 +105,8 @@ pub(crate) fn build(
     };
     let index = data.encode();
     let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(&index));
-    let edit = SealedFacts { index_bytes, index_crc, ..sealed }.edit(segment);
-    Some(Built { index, edit, chains })
+    let sealed = SealedFacts { index_bytes, index_crc, ..sealed };
+    Some(Built { index, sealed, chains })
 }
 
 /// Which logs a sealed segment added to their chains, told by its index, for a state that does not
@@ -119,10 +124,17 @@ pub(crate) fn adopt(view: &mut ViewState, data: &IndexData) {
 }
 
 struct Job {
-    active: Active,
+    id: SegmentId,
+    /// The number in the names of its file and of its index's.
+    number: u64,
     last_seq: u64,
     last_crc: u32,
-    trim: bool,
+    /// The file of the index may be there already, with other bytes in it.
+    reused: bool,
+    /// The index, built before and owed since.
+    owed: Option<Arc<Vec<u8>>>,
+    /// The file whose unused rest is to be given back.
+    trim: Option<File>,
 }
 
 enum Step {
@@ -155,10 +167,14 @@ enum Step {
 #[derive(Default)]
 pub(crate) struct Sealer {
     queue: VecDeque<Job>,
+    /// Segments that are sealed but for their index, oldest first. Bounded by what recovery owes.
+    owed: VecDeque<Job>,
     work: Option<(Job, Step)>,
     busy: bool,
     retry_at: u64,
     failed: bool,
+    /// The last attempt to write an owed index failed: not tried again before this moment.
+    owed_at: Option<u64>,
     /// Something was left to recovery, and so is all that is newer: what is sealed has no hole.
     abandoned: bool,
     /// Segments sealed so far.
@@ -166,15 +182,41 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
+    /// Takes over the indexes that recovery owes.
+    pub(crate) fn new(view: &View) -> Self {
+        let view = view.lock();
+        let owed = view.segments.iter().filter_map(|(id, seen)| {
+            Some(Job {
+                id: *id,
+                number: seen.file,
+                last_seq: 0,
+                last_crc: 0,
+                reused: true,
+                owed: Some(seen.owed.clone()?),
+                trim: None,
+            })
+        });
+        Self { owed: owed.collect(), ..Self::default() }
+    }
+
     /// Takes a segment that gets no more batches. `trim`: give the unused rest of its file back.
     pub(crate) fn push(&mut self, active: Active, last_seq: u64, last_crc: u32, trim: bool) {
-        if !self.abandoned {
-            self.queue.push_back(Job { active, last_seq, last_crc, trim });
+        if self.abandoned {
+            return;
         }
+        let Active { id, file, number, recycled, .. } = active;
+        let trim = trim.then_some(file);
+        let job = Job { id, number, last_seq, last_crc, reused: recycled, owed: None, trim };
+        self.queue.push_back(job);
     }
 
     pub(crate) fn idle(&self) -> bool {
         self.queue.is_empty() && self.work.is_none()
+    }
+
+    /// The shard closes: what is owed and not begun is left to the next recovery.
+    pub(crate) fn owe_on(&mut self) {
+        self.owed.clear();
     }
 
     /// Segments that are full and not sealed yet.
@@ -190,6 +232,7 @@ impl Sealer {
     /// Leaves what is not sealed to recovery.
     pub(crate) fn abandon(&mut self) {
         self.queue.clear();
+        self.owe_on();
         self.work = None;
         self.failed = false;
         self.abandoned = true;
@@ -202,13 +245,18 @@ impl Sealer {
         }
         match &self.work {
             Some((_, step)) => !matches!(step, Step::Naming { .. } | Step::Trimming),
-            None => self.queue.front().is_some_and(|job| job.last_seq <= durable),
+            None => {
+                let owed = self.owed_at.is_none() && !self.owed.is_empty();
+                owed || self.queue.front().is_some_and(|job| job.last_seq <= durable)
+            }
         }
     }
 
     /// When to look again although nothing happens.
     pub(crate) fn wake_at(&self) -> Option<u64> {
-        (self.failed && !self.idle()).then_some(self.retry_at)
+        let failed = (self.failed && !self.idle()).then_some(self.retry_at);
+        let owed = self.owed_at.filter(|_| !self.owed.is_empty());
+        failed.into_iter().chain(owed).min()
     }
 
     /// One bounded step. Returns whether an operation was submitted.
@@ -225,21 +273,25 @@ impl Sealer {
         }
         self.failed = false;
         let Some((job, step)) = self.work.take() else {
-            self.begin(manifest, view);
+            self.begin(manifest, view, now);
             if self.work.is_none() {
                 return Ok(false);
             }
             return self.step(disk, manifest, view, token, now);
         };
+        if job.owed.is_some() && !manifest.state.segments.contains_key(&job.id) {
+            // Retired meanwhile, and its index perhaps removed before this one was there.
+            let name = names::index(view.shard, job.number);
+            let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+            return Ok(true);
+        }
         let op = match &step {
             // The file of the segment was used before, and so is that of its index.
-            Step::Creating { .. } if job.active.recycled => {
-                let name = names::index(view.shard, job.active.number);
+            Step::Creating { .. } if job.reused => {
+                let name = names::index(view.shard, job.number);
                 Op::Open { name, mode: Mode::Write }
             }
-            Step::Creating { .. } => {
-                Op::Create { name: names::index(view.shard, job.active.number) }
-            }
+            Step::Creating { .. } => Op::Create { name: names::index(view.shard, job.number) },
             Step::Cutting { file, built } => {
                 Op::Truncate { file: file.clone(), bytes: built.index.len() as u64 }
             }
@@ -254,15 +306,13 @@ impl Sealer {
                     self.work = Some((job, step));
                     return Ok(false);
                 }
-                self.sealed += 1;
-                if let Some(seen) = view.lock().segments.get_mut(&job.active.id) {
-                    seen.live = None;
+                self.sealed += u64::from(job.owed.is_none());
+                let mut end = 0;
+                if let Some(seen) = view.lock().segments.get_mut(&job.id) {
+                    (seen.live, seen.owed, end) = (None, None, seen.end);
                 }
-                if !job.trim {
-                    return Ok(true);
-                }
-                let end = view.lock().segments.get(&job.active.id).map_or(0, |seen| seen.end);
-                let op = Op::Truncate { file: job.active.file.clone(), bytes: end };
+                let Some(file) = job.trim.clone() else { return Ok(true) };
+                let op = Op::Truncate { file, bytes: end };
                 self.busy = disk.submit(token, op).is_ok();
                 self.work = self.busy.then_some((job, Step::Trimming));
                 return Ok(true);
@@ -274,11 +324,24 @@ impl Sealer {
         Ok(self.busy)
     }
 
-    fn begin(&mut self, manifest: &Manifest, view: &View) {
+    fn begin(&mut self, manifest: &Manifest, view: &View, now: u64) {
         let ready = self.queue.front().is_some_and(|job| job.last_seq <= view.durable());
-        let Some(job) = ready.then(|| self.queue.pop_front()).flatten() else { return };
-        let built = build(&view.lock(), &manifest.state, view.shard, job.active.id, job.last_crc);
-        self.work = built.map(|built| (job, Step::Creating { built }));
+        if let Some(job) = ready.then(|| self.queue.pop_front()).flatten() {
+            let built = build(&view.lock(), &manifest.state, view.shard, job.id, job.last_crc);
+            self.work = built.map(|built| (job, Step::Creating { built }));
+            return;
+        }
+        if self.owed_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.owed_at = None;
+        let Some(job) = self.owed.pop_front() else { return };
+        let facts = manifest.state.segments.get(&job.id).and_then(|facts| facts.sealed);
+        let (Some(sealed), Some(index)) = (facts, &job.owed) else { return };
+        let (index_bytes, index_crc) = (index.len() as u64, crc32c::crc32c(index));
+        let sealed = SealedFacts { index_bytes, index_crc, ..sealed };
+        let built = Built { index: Vec::clone(index), sealed, chains: Vec::new() };
+        self.work = Some((job, Step::Creating { built }));
     }
 
     /// An operation has ended; the next one is chosen by `step`.
@@ -296,8 +359,8 @@ impl Sealer {
         let Some((mut job, step)) = self.work.take() else { return Ok(()) };
         if let Err(error) = done.result {
             let missing = error.kind() == io::ErrorKind::NotFound;
-            if matches!(step, Step::Creating { .. }) && job.active.recycled && missing {
-                job.active.recycled = false;
+            if matches!(step, Step::Creating { .. }) && job.reused && missing {
+                job.reused = false;
                 self.work = Some((job, step));
                 return Ok(());
             }
@@ -305,9 +368,15 @@ impl Sealer {
                 tracing::warn!(shard = shard.0, %error, "giving back the rest of a segment failed");
                 return Ok(());
             }
-            tracing::warn!(shard = shard.0, segment = job.active.id.0, %error, "sealing failed");
-            let name = names::index(shard, job.active.number);
+            let name = names::index(shard, job.number);
             let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+            if job.owed.is_some() {
+                job.reused = true;
+                self.owed.push_front(job);
+                self.owed_at = Some(now + RETRY_NS);
+                return Ok(());
+            }
+            tracing::warn!(shard = shard.0, segment = job.id.0, %error, "sealing failed");
             self.queue.push_front(job);
             self.failed = true;
             self.retry_at = now + RETRY_NS;
@@ -326,7 +395,7 @@ impl Sealer {
                 }
                 Step::Writing { file, built }
             }
-            Step::Writing { file, built } if job.active.recycled => Step::Cutting { file, built },
+            Step::Writing { file, built } if job.reused => Step::Cutting { file, built },
             Step::Writing { file, built } | Step::Cutting { file, built } => {
                 Step::Syncing { file, built }
             }
@@ -334,7 +403,7 @@ impl Sealer {
             Step::SyncingDir { built } => {
                 // Before the edit: a snapshot that says `Sealed` has the chains too.
                 Built::link(built.chains, &mut view.lock());
-                Step::Naming { edit: manifest.push(built.edit) }
+                Step::Naming { edit: manifest.push(built.sealed.edit(job.id)) }
             }
             Step::Naming { .. } | Step::Trimming => return Ok(()),
         };

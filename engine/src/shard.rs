@@ -204,6 +204,7 @@ impl Shard {
         let stamp = Stamp { directory: facts.directory, shard: id, term: manifest.state.term };
         Self {
             id,
+            sealer: Sealer::new(&port.view),
             port,
             clock: storage.clock(),
             storage,
@@ -211,7 +212,6 @@ impl Shard {
             commit: Commit::new(stamp, durable, parts.prev_crc, parts.depth),
             segments,
             manifest,
-            sealer: Sealer::default(),
             collector: parts.collector,
             hint,
             lease: parts.lease,
@@ -686,6 +686,7 @@ impl Shard {
             && self.port.intake.is_empty()
             && (self.unmarked_since.is_none() || !self.mark_fits());
         if self.closing == Closing::Draining && drained {
+            self.sealer.owe_on();
             if let Some(active) = self.segments.active.take() {
                 self.seal(active, true);
             }

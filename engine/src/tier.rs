@@ -1,7 +1,7 @@
 //! What the engine publishes for a tier: its sealed segments, and which of them have a whole copy.
 //!
-//! Invariants: a segment is listed only once its seal is durable, so it and its index never change
-//! any more; `tiered` is durable before it is shown, and never taken back.
+//! Invariants: a segment is listed only once its seal is durable and its index a file, so both
+//! never change any more; `tiered` is durable before it is shown, and never taken back.
 //!
 //! Not here: the copy itself (a crate of its own makes it), when a tiered segment goes (`gc`).
 
@@ -49,7 +49,8 @@ impl Engine {
         for shard in (0..self.facts().shards).map(ShardId) {
             let view = self.inner.view(shard);
             let view = view.lock();
-            let sealed = view.segments.iter().filter(|(_, seen)| seen.live.is_none());
+            let whole = |seen: &SegmentView| seen.live.is_none() && seen.owed.is_none();
+            let sealed = view.segments.iter().filter(|(_, seen)| whole(seen));
             found.extend(sealed.map(|(segment, seen)| SealedSegment {
                 shard,
                 segment: *segment,

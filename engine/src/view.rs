@@ -25,6 +25,7 @@ use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
 use crate::format::{Run, UNIT_MIN};
 use crate::holds::Holds;
+use crate::index::Which;
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
 use crate::wake::WaitWord;
@@ -115,6 +116,8 @@ pub(crate) struct SegmentView {
     pub last_seq: u64,
     /// Index of what is in it; `None` once it is sealed (the index is then a file).
     pub live: Option<LiveIndex>,
+    /// It is sealed and its index is owed: a file once the disk has room for it, until then this.
+    pub owed: Option<Arc<Vec<u8>>>,
     /// Its copy in the tier is whole, durably.
     pub tiered: bool,
 }
@@ -337,6 +340,13 @@ impl View {
         self.state.lock().segments.contains_key(&segment)
     }
 
+    /// Where the index of a segment is; `None` when the segment is not on the local disk.
+    pub(crate) fn which(&self, segment: SegmentId) -> Option<Which> {
+        let state = self.state.lock();
+        let SegmentView { file, owed, .. } = state.segments.get(&segment)?;
+        Some(Which { shard: self.shard, segment, file: *file, owed: owed.clone() })
+    }
+
     /// The first LSN of `log` in unsealed segments; its durable end when there is none.
     pub(crate) fn unsealed_from(&self, log: LogId) -> Lsn {
         let state = self.state.lock();
@@ -448,8 +458,8 @@ impl ViewState {
 
 impl SegmentView {
     pub(crate) fn unsealed(file: u64, nonce: u64) -> Self {
-        let live = Some(LiveIndex::default());
-        Self { file, nonce, end: UNIT_MIN as u64, first_seq: 0, last_seq: 0, live, tiered: false }
+        let (live, end) = (Some(LiveIndex::default()), UNIT_MIN as u64);
+        Self { file, nonce, end, first_seq: 0, last_seq: 0, live, owed: None, tiered: false }
     }
 }
 

@@ -141,9 +141,6 @@ pub(crate) struct Work<'a> {
     pub span: Vec<Held>,
     /// Records that the last batch kept leaves in the middle.
     pub cut: Cut,
-    /// Index files that found no room on the disk, by number: written once there is some. A crash
-    /// before that leaves an index missing, which is built again.
-    pub owed: Vec<(u64, Vec<u8>)>,
     /// Durable batches are missing that no run table names; logs with a later run are accounted
     /// for.
     pub unnamed_gap: bool,
@@ -203,7 +200,6 @@ impl<'a> Work<'a> {
             damages: Vec::new(),
             span: Vec::new(),
             cut: Cut::default(),
-            owed: Vec::new(),
             unnamed_gap: false,
             seen_since_gap: HashSet::new(),
             manifest_seq: cursor.seq,

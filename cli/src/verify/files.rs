@@ -49,7 +49,10 @@ pub(super) fn check(
             if named.end.is_some() || !live {
                 segment(dir, at, named, known, &listing, report, progress)?;
             }
-            if named.end.is_some() {
+            if named.owed {
+                let name = format!("index-{shard:03}-{file:010}");
+                report.note(&name, "the disk had no room for it; its segment tells the same")?;
+            } else if named.end.is_some() {
                 index(dir, at, known, &listing, report)?;
             }
         }

@@ -20,6 +20,8 @@ pub(super) struct Named {
     pub nonce: u64,
     /// Where its batches end, once it is sealed.
     pub end: Option<u64>,
+    /// Its index had no room on the disk yet.
+    pub owed: bool,
 }
 
 /// What exists in a shard, by file number.
@@ -153,12 +155,12 @@ fn fold<'a>(frames: impl Iterator<Item = &'a Vec<Edit>>) -> Known {
         match *edit {
             Edit::Directory(facts) => known.unit = facts.unit,
             Edit::Spare { segment, file, nonce, .. } => {
-                known.segments.insert(file, Named { segment, nonce, end: None });
+                known.segments.insert(file, Named { segment, nonce, end: None, owed: false });
             }
-            Edit::Sealed { segment, end_offset, .. } => {
+            Edit::Sealed { segment, end_offset, index_bytes, .. } => {
                 let named = known.segments.values_mut().find(|named| named.segment == segment);
                 if let Some(named) = named {
-                    named.end = Some(end_offset);
+                    (named.end, named.owed) = (Some(end_offset), index_bytes == 0);
                 }
             }
             Edit::Retired { segment } => known.segments.retain(|_, named| named.segment != segment),

@@ -282,6 +282,7 @@ pub(crate) fn judge(
     archive: Option<&Arc<dyn Archive>>,
 ) {
     let step = &cut.step;
+    cut.world.fill(None); // appends are asked for below
     let (engine, driving) = open(Arc::new(cut.world.clone()), config(), archive.cloned());
     for report in engine.recovery() {
         assert!(report.damages.is_empty(), "{step}: {:?}", report.damages);

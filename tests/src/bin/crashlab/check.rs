@@ -43,11 +43,11 @@ pub(crate) fn run(dir: &Path, mut marks: Marks) -> Outcome {
 }
 
 /// Reads a log from its start to its end; the tail found.
-fn judge(engine: &Engine, i: usize, promise: &Promise) -> Outcome<u64> {
+pub(crate) fn judge(engine: &Engine, i: usize, promise: &Promise) -> Outcome<u64> {
     let name = LOGS[i];
     let log = engine.log(name).map_err(told(name))?;
     let mut reader = log.reader(From::Start).map_err(told(name))?;
-    let mut next = 0;
+    let mut next = log.start().map_err(told(name))?.0;
     while let Some(record) = reader.next().wait().map_err(told(name))? {
         if record.lsn().0 != next {
             return Err(format!("{name}: found {}, expected LSN {next}", record.position()));

@@ -1,9 +1,11 @@
-//! The workload and the judge of the crash labs (tests/lab/powercut.sh, tests/lab/kill.sh).
+//! The workload and the judge of the labs (powercut.sh, kill.sh, fulldisk.sh in tests/lab).
 //!
 //! ```text
 //! crashlab load DIR MARKS ROUNDS      appends until it is done, or dead
 //! crashlab check DIR SENT ACKED       judges DIR by numbers with commas between
 //! crashlab check DIR MARKS            judges DIR by a mark file, and writes on in it
+//! crashlab fill DIR MARKS (kill|close)   appends until the disk is full
+//! crashlab survive DIR MARKS BALLAST  lives with not a byte free, and then goes on
 //! ```
 //!
 //! Exit code 0: every promise was kept. 1: the message says which was not.
@@ -11,6 +13,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod check;
+mod full;
 mod load;
 mod marks;
 mod plan;
@@ -43,7 +46,19 @@ fn run(words: &[&str]) -> Outcome {
             let marks = Marks::open(Path::new(marks)).map_err(told("marks"))?;
             check::run(Path::new(dir), marks)
         }
-        _ => Err("crashlab load DIR MARKS ROUNDS | check DIR (MARKS | SENT ACKED)".into()),
+        ["fill", dir, marks, mode @ ("kill" | "close")] => {
+            let marks = Marks::open(Path::new(marks)).map_err(told("marks"))?;
+            full::fill(Path::new(dir), marks, *mode == "close")
+        }
+        ["survive", dir, marks, ballast] => {
+            let marks = Marks::open(Path::new(marks)).map_err(told("marks"))?;
+            full::survive(Path::new(dir), marks, Path::new(ballast))
+        }
+        _ => {
+            Err("crashlab load DIR MARKS ROUNDS | check DIR (MARKS | SENT ACKED) | fill DIR MARKS \
+                  (kill | close) | survive DIR MARKS BALLAST"
+                .into())
+        }
     }
 }
 
