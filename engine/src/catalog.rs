@@ -1,54 +1,99 @@
 //! The catalog: which logs there are, by name and by id.
 //!
 //! Invariants: a name stands for one log; ids are never reused; a log enters the catalog only after
-//! its creation is durable.
+//! its creation is durable. A name is in memory once, whoever holds it.
 //!
 //! Not here: what is in the logs (`view`), making creation durable (`engine`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::{LogFacts, LogSettings};
 use crate::lsn::{LogId, ShardId};
+use crate::table::Table;
 
 /// The longest name of a log or a group, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
+
+/// What most logs do not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Special {
+    pub group: Option<Arc<str>>,
+    pub settings: LogSettings,
+    pub flags: u32,
+}
+
+impl Special {
+    /// Takes memory only when there is something to say.
+    pub(crate) fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
+    pub(crate) fn of(shared: Option<&Arc<Self>>) -> Self {
+        shared.map(|special| (**special).clone()).unwrap_or_default()
+    }
+}
 
 /// A log's entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub id: LogId,
     pub name: Arc<str>,
-    pub group: Option<Arc<str>>,
-    pub settings: LogSettings,
     pub created_us: u64,
+    special: Option<Arc<Special>>,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        id: LogId,
+        name: &Arc<str>,
+        created_us: u64,
+        special: Option<Arc<Special>>,
+    ) -> Self {
+        Self { id, name: Arc::clone(name), created_us, special }
+    }
+
+    /// That of a log which was just created.
+    pub(crate) fn of(facts: &LogFacts) -> Self {
+        let (group, settings, flags) = (facts.group.clone(), facts.settings, facts.flags);
+        let special = Special { group, settings, flags }.shared();
+        Self::new(facts.id, &facts.name, facts.created_us, special)
+    }
+
+    pub(crate) fn group(&self) -> Option<&Arc<str>> {
+        self.special.as_ref()?.group.as_ref()
+    }
+
+    pub(crate) fn settings(&self) -> LogSettings {
+        self.special.as_ref().map(|special| special.settings).unwrap_or_default()
+    }
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Catalog {
     by_name: HashMap<Arc<str>, LogId>,
-    entries: BTreeMap<LogId, Entry>,
+    /// Per shard, by the counter of the id.
+    entries: Vec<Table<Entry>>,
     groups: HashMap<Arc<str>, ShardId>,
     next: Vec<u64>,
 }
 
 impl Catalog {
     pub(crate) fn new(shards: u16) -> Self {
-        Self { next: vec![0; usize::from(shards)], ..Self::default() }
+        let entries = (0..shards).map(|_| Table::default()).collect();
+        Self { next: vec![0; usize::from(shards)], entries, ..Self::default() }
     }
 
     /// Adds what a shard's manifest knows.
-    pub(crate) fn add(&mut self, facts: &LogFacts) {
-        let name: Arc<str> = facts.name.as_str().into();
-        let group: Option<Arc<str>> = facts.group.as_deref().map(Into::into);
-        self.by_name.insert(Arc::clone(&name), facts.id);
-        if let Some(group) = &group {
-            self.groups.insert(Arc::clone(group), facts.id.shard());
+    pub(crate) fn add(&mut self, entry: Entry) {
+        let (id, shard) = (entry.id, usize::from(entry.id.shard().0));
+        self.by_name.insert(Arc::clone(&entry.name), id);
+        if let Some(group) = entry.group() {
+            self.groups.insert(Arc::clone(group), id.shard());
         }
-        let (id, settings, created_us) = (facts.id, facts.settings, facts.created_us);
-        self.entries.insert(id, Entry { id, name, group, settings, created_us });
+        self.entries[shard].insert(id.counter(), entry);
         self.reserve(id.shard(), id.counter() + 1);
     }
 
@@ -59,22 +104,25 @@ impl Catalog {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(self.by_name.get(name)?)
+        self.get(*self.by_name.get(name)?)
     }
 
     pub(crate) fn get(&self, id: LogId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(usize::from(id.shard().0))?.get(id.counter())
     }
 
     pub(crate) fn set(&mut self, id: LogId, settings: LogSettings) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.settings = settings;
+        let shard = self.entries.get_mut(usize::from(id.shard().0));
+        if let Some(entry) = shard.and_then(|table| table.get_mut(id.counter())) {
+            let special = Special::of(entry.special.as_ref());
+            entry.special = Special { settings, ..special }.shared();
         }
     }
 
     /// The log is gone: its name is free, its id is never given again.
     pub(crate) fn remove(&mut self, id: LogId) {
-        let Some(entry) = self.entries.remove(&id) else { return };
+        let shard = self.entries.get_mut(usize::from(id.shard().0));
+        let Some(entry) = shard.and_then(|table| table.remove(id.counter())) else { return };
         if self.by_name.get(&entry.name) == Some(&id) {
             self.by_name.remove(&entry.name);
         }
@@ -82,27 +130,23 @@ impl Catalog {
 
     /// A shard was reopened: these are its logs. What was asked for when it failed, and not
     /// answered, is found or not.
-    pub(crate) fn replace<'a>(
-        &mut self,
-        shard: ShardId,
-        next: u64,
-        logs: impl Iterator<Item = &'a LogFacts>,
-    ) {
+    pub(crate) fn replace(&mut self, shard: ShardId, next: u64, logs: impl Iterator<Item = Entry>) {
         let old: Vec<LogId> =
-            self.entries.keys().copied().filter(|id| id.shard() == shard).collect();
+            self.entries[usize::from(shard.0)].iter().map(|(_, entry)| entry.id).collect();
         old.into_iter().for_each(|id| self.remove(id));
         self.reserve(shard, next);
-        for facts in logs {
+        for entry in logs {
             // Created anew on another shard meanwhile, which was answered: that one has the name.
-            match self.by_name.get(facts.name.as_str()).copied() {
-                Some(other) => tracing::warn!(name = %facts.name, %other, "a log has two ids"),
-                None => self.add(facts),
+            match self.by_name.get(&entry.name).copied() {
+                Some(other) => tracing::warn!(name = %entry.name, %other, "a log has two ids"),
+                None => self.add(entry),
             }
         }
     }
 
+    /// By id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.iter().flat_map(|table| table.iter().map(|(_, entry)| entry))
     }
 
     /// Gives a new log its id: on the shard of its group, else on the one with the fewest.

@@ -161,7 +161,7 @@ impl Cursor {
 
     /// Whether the log was cut before where this cursor stands.
     pub(crate) fn is_cut_off(&self, log: &LogView) -> bool {
-        log.cuts.since(self.known, self.next).is_some()
+        log.cuts().since(self.known, self.next).is_some()
     }
 
     /// Whether a cut took what an ephemeral record sat between.
@@ -185,11 +185,11 @@ impl Cursor {
             self.forget();
             return Err(Error::Trimmed { start: log.start });
         }
-        if let Some(Position { epoch, lsn }) = log.cuts.since(self.known, self.next) {
+        if let Some(Position { epoch, lsn }) = log.cuts().since(self.known, self.next) {
             return Err(Error::Diverged { epoch, lsn });
         }
-        if log.cuts != self.cuts {
-            self.cuts.clone_from(&log.cuts);
+        if *log.cuts() != self.cuts {
+            self.cuts.clone_from(log.cuts());
             self.forget();
         }
         (self.trims, self.known) = (Some(trims), log.epoch);

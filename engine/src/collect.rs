@@ -23,7 +23,7 @@ use crate::gc::{self, Floors, GcReport, KeptSegment, PINS_MAX, Pin, SegmentState
 use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done};
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
-use crate::manifest::{Covered, Manifest, SealedFacts, SegmentFacts, State};
+use crate::manifest::{Covered, LogState, Manifest, SealedFacts, SegmentFacts, State};
 use crate::names;
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
@@ -166,7 +166,7 @@ fn floors(
     tier: Option<&Retainer>,
 ) -> Option<Floors> {
     let seen = view.log(log)?;
-    let facts = state.logs.get(&log)?;
+    let facts = state.logs.get(log)?;
     let mut floors = Floors {
         truncated: seen.start,
         tiered: Lsn(0),
@@ -179,8 +179,8 @@ fn floors(
     if let Some(retainer) = tier {
         // All that the segment has of the log, and all before it.
         floors.tiered = Lsn(u64::MAX);
-        let live: Vec<Span> = view.live_entries(log).map(Span::of).collect();
-        floors.local_retention = retainer.local_from(log, &facts.settings, seen.start, &live);
+        let live: Vec<Span> = view.live_entries(log).map(|entry| Span::of(&entry)).collect();
+        floors.local_retention = retainer.local_from(log, &facts.settings(), seen.start, &live);
     }
     Some(floors)
 }
@@ -564,9 +564,9 @@ impl Collector {
         let before = self.retainer.survey;
         let logs = &yard.manifest.state.logs;
         let mut last = None;
-        for (id, facts) in logs.range(from..).take(LOGS_MAX) {
-            self.retainer.note(*id, &facts.settings, self.tier);
-            last = Some(*id);
+        for log in logs.from(from.counter()).take(LOGS_MAX) {
+            self.retainer.note(log.id, &log.settings(), self.tier);
+            last = Some(log.id);
         }
         self.settings_next = last.map(|id| LogId(id.0 + 1));
         if self.retainer.survey != before {
@@ -589,13 +589,13 @@ impl Collector {
             next = next.and_then(|from| self.retainer.next(from));
             let Some(log) = next else { break };
             next = Some(LogId(log.0 + 1));
-            let settings = yard.manifest.state.logs.get(&log).map(|facts| facts.settings);
+            let settings = yard.manifest.state.logs.get(log).map(LogState::settings);
             let (Some(seen), Some(settings)) = (view.log(log), settings) else { continue };
             if self.starts.iter().any(|(_, moving, _)| *moving == log) {
                 continue;
             }
             let Some(sketch) = self.retainer.sketch(log, seen.start) else { continue };
-            let live: Vec<Span> = view.live_entries(log).map(Span::of).collect();
+            let live: Vec<Span> = view.live_entries(log).map(|entry| Span::of(&entry)).collect();
             let to = start_by(&settings, seen.start, sketch, &live, now_us).min(seen.next);
             // Settings do not take from a consumer what it has not come by for; its owner may.
             let (start, wanted) = (seen.start, to);
@@ -716,7 +716,7 @@ impl Collector {
 fn pin(state: &State, entry: &IndexEntry, why: gc::Why) -> Pin {
     Pin {
         log: entry.log,
-        name: state.logs.get(&entry.log).map(|facts| facts.name.clone()).unwrap_or_default(),
+        name: state.logs.get(entry.log).map(|log| log.name.to_string()).unwrap_or_default(),
         why,
         first: entry.first_lsn,
         last: entry.last_lsn,

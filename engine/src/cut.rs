@@ -73,7 +73,7 @@ fn begin(core: &Core, lsn: Lsn) -> Result<(Position, u64)> {
         let Some(log) = view.log(core.id) else {
             return Err(Error::NoSuchLog(core.id.to_string()));
         };
-        (log.start, log.cuts.len())
+        (log.start, log.cuts().len())
     };
     if lsn < start {
         return Err(Error::Invalid(format!("a cut at {lsn}, below the start {start}")));

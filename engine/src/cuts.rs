@@ -23,6 +23,8 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
+    pub(crate) const NONE: Self = Self { cuts: Vec::new() };
+
     /// Notes a cut. False when a newer one says all of it already.
     pub(crate) fn note(&mut self, epoch: Epoch, first: Lsn) -> bool {
         if self.cuts.iter().any(|(e, l)| *e >= epoch && *l <= first) {

@@ -99,7 +99,7 @@ pub(crate) fn settle(work: &mut Work<'_>) -> Result<Findings> {
     suspect_tails(work);
     let mut findings = Findings { damages: std::mem::take(&mut work.damages), dropped: 0 };
     let logs = &work.state.logs;
-    findings.damages.retain(|damage| match damage.log.map(|id| logs.get(&id)) {
+    findings.damages.retain(|damage| match damage.log.map(|id| logs.get(id)) {
         // What is below a log's start is nobody's loss, nor is anything of a log that was deleted.
         Some(Some(log)) => !damage.is_below(log.id, log.start),
         Some(None) => false,
@@ -162,7 +162,7 @@ fn missing(work: &mut Work<'_>, next: Option<&Found>) -> Result<()> {
                 work.note_gap(segment, offset, &run, BATCH);
                 work.damaged_run(&run, segment, offset, BATCH);
                 if let Some(log) = work.view.log_mut(run.log) {
-                    log.next = log.next.max(log.cuts.clip(run.epoch, run.last_lsn().next()));
+                    log.next = log.next.max(log.cuts().clip(run.epoch, run.last_lsn().next()));
                     log.epoch = log.epoch.max(run.epoch);
                 }
             }
@@ -251,7 +251,7 @@ fn salvage(work: &mut Work<'_>, findings: &mut Findings) {
 pub(crate) fn into_view(work: &mut Work<'_>) {
     for facts in &work.state.damages {
         let Some(log) = facts.log.and_then(|id| work.view.log_mut(id)) else { continue };
-        log.damages.push(*facts);
+        log.change_damages(|damages| damages.push(*facts));
         if let Some(last) = facts.last_lsn {
             log.next = log.next.max(last.next());
         }

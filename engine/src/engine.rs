@@ -168,8 +168,8 @@ impl Engine {
             let id = catalog.assign(options.group.as_deref());
             fresh.entry(id.shard()).or_default().push(LogFacts {
                 id,
-                name: (*name).to_owned(),
-                group: options.group.clone(),
+                name: Arc::from(*name),
+                group: options.group.as_deref().map(Into::into),
                 settings: options.settings,
                 created_us,
                 ..LogFacts::default()
@@ -236,7 +236,7 @@ impl Engine {
             port.intake.put_log(facts.id.counter() as usize, stage);
         }
         let mut catalog = self.inner.catalog.write();
-        facts.iter().for_each(|facts| catalog.add(facts));
+        facts.iter().for_each(|facts| catalog.add(Entry::of(facts)));
     }
 
     /// Deletes a log: when this returns it is gone, durably, with its records and its cursors. Its

@@ -348,20 +348,21 @@ impl Stream {
         }
         let mut cut = false;
         let mut view = self.view.lock();
-        for (id, facts) in &loaded.state.logs {
-            if view.log(*id).is_none() {
+        for facts in loaded.state.logs.iter() {
+            let id = facts.id;
+            if view.log(id).is_none() {
                 // Its tail as of a snapshot may be ahead of what is shown yet.
-                view.put_log(*id, LogView::new(facts.start, facts.start));
+                view.put_log(id, LogView::new(facts.start, facts.start));
             }
-            if let Some(log) = view.log_mut(*id) {
-                log.raise_start(*id, facts.start);
+            if let Some(log) = view.log_mut(id) {
+                log.raise_start(id, facts.start);
                 // A batch of a newer epoch names this manifest: its cut is known before it is read.
-                cut |= loaded.state.cuts.get(id).is_some_and(|cuts| log.learn_cuts(cuts));
+                cut |= loaded.state.cuts.get(&id).is_some_and(|cuts| log.learn_cuts(cuts));
                 log.epoch = log.epoch.max(facts.tail_epoch);
             }
         }
-        let known = self.state.logs.keys().copied();
-        let gone: Vec<_> = known.filter(|id| !loaded.state.logs.contains_key(id)).collect();
+        let known = self.state.logs.iter().map(|log| log.id);
+        let gone: Vec<_> = known.filter(|id| !loaded.state.logs.contains(*id)).collect();
         view.cursors = loaded.state.cursors.clone();
         drop(view);
         gone.iter().for_each(|id| self.view.remove_log(*id));
@@ -373,9 +374,9 @@ impl Stream {
         }
         let mut catalog = self.catalog.write();
         gone.iter().for_each(|id| catalog.remove(*id));
-        for facts in loaded.state.logs.values() {
-            if catalog.get(facts.id).is_none() {
-                catalog.add(facts);
+        for log in loaded.state.logs.iter() {
+            if catalog.get(log.id).is_none() {
+                catalog.add(log.entry());
             }
         }
         drop(catalog);

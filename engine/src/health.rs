@@ -29,7 +29,7 @@ const SEALING_MAX: u64 = 2;
 const NAMES_MAX: usize = 10;
 
 /// Logs that are looked at under one short lock.
-const LOGS_AT_ONCE: usize = 512;
+const LOGS_AT_ONCE: u64 = 512;
 
 /// How an engine is, in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -198,12 +198,12 @@ impl Inner {
         Some(LogInfo {
             id: entry.id,
             name: entry.name.to_string(),
-            group: entry.group.as_deref().map(str::to_owned),
+            group: entry.group().map(|group| group.to_string()),
             shard: entry.id.shard(),
             epoch: log.epoch,
             start: log.start,
             durable: log.next,
-            settings: entry.settings,
+            settings: entry.settings(),
             created_us: entry.created_us,
             last_time_us: log.last_time_us,
         })

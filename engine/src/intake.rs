@@ -17,6 +17,7 @@ mod bytes;
 mod group;
 mod layout;
 mod span;
+mod stages;
 
 mod epochs;
 
@@ -40,6 +41,7 @@ use crate::wake::WaitWord;
 
 use bytes::{fill, framed};
 pub(crate) use group::Member;
+use stages::{Growth, Stages};
 
 /// Runs that one batch may hold: bounds the run table to 128 KiB.
 pub(crate) const RUNS_MAX: usize = 4096;
@@ -73,8 +75,9 @@ fn deleted(id: LogId, error: Error) -> Error {
     }
 }
 
-/// Staging state of one log.
+/// Staging state of one log: a cache line, and every append touches the one of its log.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct LogStage {
     pub epoch: Epoch,
     pub next_lsn: u64,
@@ -131,7 +134,7 @@ pub(crate) struct SpanPlace {
 
 /// What changes together with a reservation.
 pub(crate) struct Staging {
-    logs: Vec<LogStage>,
+    logs: Stages,
     runs: Vec<Run>,
     records: u32,
     time_us: u64,
@@ -203,7 +206,7 @@ pub(crate) struct IntakeSpec {
 impl Intake {
     pub(crate) fn new(spec: &IntakeSpec, clock: Arc<dyn Clock>) -> Result<Self> {
         let staging = Staging {
-            logs: Vec::new(),
+            logs: Stages::default(),
             runs: Vec::with_capacity(64),
             records: 0,
             time_us: 0,
@@ -256,24 +259,14 @@ impl Intake {
     pub(crate) fn put_log(&self, slot: usize, stage: LogStage) {
         loop {
             let mut guard = self.ring.lock();
-            if slot < guard.logs.len() {
-                guard.logs[slot] = stage;
+            if let Some(place) = guard.logs.get_mut(slot) {
+                *place = stage;
                 return;
             }
-            if slot < guard.logs.capacity() {
-                let blank = LogStage::new(Epoch(0), Lsn(0), 0);
-                guard.logs.resize(slot + 1, blank);
-                continue;
-            }
-            // Grow outside of the lock: nobody allocates while appenders wait.
+            let room = guard.logs.room();
             drop(guard);
-            let mut bigger: Vec<LogStage> = Vec::with_capacity((slot + 1).next_power_of_two());
-            let mut guard = self.ring.lock();
-            if guard.logs.capacity() < bigger.capacity() {
-                bigger.extend_from_slice(&guard.logs);
-                std::mem::swap(&mut guard.logs, &mut bigger);
-            }
-            drop(guard);
+            let mut growth = Growth::new(slot, room);
+            self.ring.lock().logs.grow(&mut growth);
         }
     }
 

@@ -90,6 +90,7 @@ mod seal;
 mod segment;
 mod shard;
 mod stream;
+mod table;
 mod tier;
 mod view;
 mod wake;

@@ -62,7 +62,7 @@ impl Log {
     pub fn writer(&self) -> Result<Writer> {
         let port = self.inner.port(self.id.shard())?;
         let open_end = port.view.lock().log(self.id).and_then(|log| {
-            log.damages.iter().find(|d| d.last_lsn.is_none()).map(damage::describe)
+            log.damages().iter().find(|d| d.last_lsn.is_none()).map(damage::describe)
         });
         if let Some(damage) = open_end {
             return Err(Error::Corrupt(Box::new(damage)));
@@ -96,7 +96,7 @@ impl Log {
             let view = source.view.lock();
             let log = view.log(self.id).ok_or_else(|| gone(self.id))?;
             let position = match from {
-                From::At(position) | From::After(position) => log.cuts.dropped(position),
+                From::At(position) | From::After(position) => log.cuts().dropped(position),
                 _ => None,
             };
             (log.start, log.next, log.epoch, position)
@@ -251,8 +251,10 @@ impl Log {
         let facts = damage::give_up(self.id, damage);
         change(&port, vec![Edit::Damage(facts)])?;
         if let Some(log) = port.view.lock().log_mut(self.id) {
-            log.damages.retain(|d| (d.first_lsn, d.segment) != (facts.first_lsn, facts.segment));
-            log.damages.push(facts);
+            log.change_damages(|damages| {
+                damages.retain(|d| (d.first_lsn, d.segment) != (facts.first_lsn, facts.segment));
+                damages.push(facts);
+            });
         }
         Ok(())
     }

@@ -17,17 +17,19 @@
 
 mod epochs;
 mod load;
+mod logs;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::load::{Loaded, load, read_file};
+pub(crate) use self::logs::{LogState, Logs};
 use crate::cursors::Cursors;
 use crate::cuts::Cuts;
 use crate::error::{Error, Result};
 use crate::format::UNIT_MIN;
-use crate::format::manifest::{DamageFacts, DirectoryFacts, Edit, Frame, LogFacts, SNAPSHOT};
+use crate::format::manifest::{Chain, DamageFacts, DirectoryFacts, Edit, Frame, SNAPSHOT};
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, File, Mode, Op, Storage};
 use crate::lsn::{LogId, SegmentId, ShardId};
@@ -38,6 +40,9 @@ pub(crate) const SLOT_BYTES: u64 = 256 << 10;
 
 /// Edits of one frame, at most; the rest waits for the next.
 const FRAME_EDITS_MAX: usize = 8192;
+
+/// Places for edits that wait that are kept when none does.
+const QUEUE_KEPT: usize = 64;
 
 /// A segment as the manifest knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +88,7 @@ pub(crate) struct State {
     /// Where the term began: the last batch kept of older terms, and its header's CRC.
     pub cut_seq: u64,
     pub cut_crc: u32,
-    pub logs: BTreeMap<LogId, LogFacts>,
+    pub logs: Logs,
     /// The cuts of those logs that were ever cut.
     pub cuts: BTreeMap<LogId, Cuts>,
     pub next_log: u64,
@@ -112,21 +117,21 @@ impl State {
             Edit::Directory(facts) => self.facts = *facts,
             Edit::Log(facts) => {
                 self.next_log = self.next_log.max(facts.id.counter() + 1);
-                self.logs.insert(facts.id, facts.clone());
+                self.logs.insert(LogState::new(facts.clone()));
             }
             Edit::Epoch { log, epoch, first_lsn } => {
-                if let Some(facts) = self.logs.get_mut(log) {
+                if let Some(facts) = self.logs.get_mut(*log) {
                     epochs::note_epoch(facts, *epoch, *first_lsn);
                 }
             }
             Edit::Cut { log, epoch, first_lsn } => self.apply_cut(*log, *epoch, *first_lsn),
             Edit::Settings { log, settings } => {
-                if let Some(facts) = self.logs.get_mut(log) {
-                    facts.settings = *settings;
+                if let Some(facts) = self.logs.get_mut(*log) {
+                    facts.set(*settings);
                 }
             }
             Edit::Start { log, start } => {
-                if let Some(facts) = self.logs.get_mut(log) {
+                if let Some(facts) = self.logs.get_mut(*log) {
                     facts.start = facts.start.max(*start);
                     self.damages.retain(|damage| !damage.is_below(*log, *start));
                 }
@@ -136,7 +141,7 @@ impl State {
             }
             Edit::Deleted { log } => {
                 // Nothing of it is left but its number.
-                self.logs.remove(log);
+                self.logs.remove(*log);
                 self.damages.retain(|damage| damage.log != Some(*log));
                 self.cursors.forget(*log);
                 self.cuts.remove(log);
@@ -153,7 +158,7 @@ impl State {
             Edit::Unknown { .. } => self.unknown.push(edit.clone()),
             Edit::Spare { .. } | Edit::Sealed { .. } => self.apply_segment(edit),
             Edit::Cursor { log, name, lsn } => {
-                if self.logs.contains_key(log) {
+                if self.logs.contains(*log) {
                     self.cursors.apply(*log, name, *lsn);
                 }
             }
@@ -251,7 +256,7 @@ impl State {
             edits.extend(sealed.map(|s| s.edit(*id)));
             edits.extend(tiered.then_some(Edit::Tiered { segment: *id }));
         }
-        edits.extend(self.logs.values().cloned().map(Edit::Log));
+        edits.extend(self.logs.iter().map(|log| Edit::Log(log.facts())));
         // Before cursors and damage: a cut takes those back that were there when it was made.
         for (log, cuts) in &self.cuts {
             let cut = |(epoch, first_lsn)| Edit::Cut { log: *log, epoch, first_lsn };
@@ -465,7 +470,7 @@ impl Manifest {
     pub(crate) fn new(
         storage: &dyn Storage,
         shard: ShardId,
-        state: State,
+        mut state: State,
         cursor: Cursor,
     ) -> Result<Self> {
         let mut lengths = [0u64; names::MANIFEST_SLOTS];
@@ -489,6 +494,8 @@ impl Manifest {
         let files = [[open(0, 0)?, open(0, 1)?], [open(1, 0)?, open(1, 1)?]];
         storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
         let covered = Covered { seq: state.checkpoint, segment: state.newest_sealed() };
+        // From here on the view has the chains; `take_tails` brings them.
+        state.logs.iter_mut().for_each(|log| log.chain = Chain::default());
         Ok(Self {
             shard,
             covered,
@@ -594,6 +601,9 @@ impl Manifest {
         self.blocked_until = 0;
         let count = self.queue.len().min(FRAME_EDITS_MAX);
         let edits: Vec<Edit> = self.queue.drain(..count).collect();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(QUEUE_KEPT); // very many logs may have been created at once
+        }
         let seq = self.cursor.seq + 1;
         let prev = self.cursor.crc;
         let (bytes, crc) = frame(&self.state, self.shard, 0, seq, durable, prev, edits.clone())?;

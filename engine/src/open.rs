@@ -415,7 +415,7 @@ fn start(
     for (index, mut recovered) in recovered.into_iter().enumerate() {
         let id = ShardId(index as u16);
         catalog.reserve(id, recovered.state.next_log);
-        recovered.state.logs.values().for_each(|facts| catalog.add(facts));
+        recovered.state.logs.iter().for_each(|log| catalog.add(log.entry()));
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);
         let usage = Arc::new(all.beside(0));
@@ -492,9 +492,10 @@ pub(crate) fn make_shard(
     let facts = state.facts;
     let spec = intake_spec(config, &facts, durable);
     let intake = Arc::new(Intake::new(&spec, storage.clock())?);
-    for (id, log) in state.logs.keys().filter_map(|id| Some((id, view.log(*id)?))) {
-        let epoch = log.epoch.max(state.logs[id].tail_epoch);
-        intake.put_log(id.counter() as usize, LogStage::new(epoch, log.next, log.last_time_us));
+    for (known, log) in state.logs.iter().filter_map(|known| Some((known, view.log(known.id)?))) {
+        let epoch = log.epoch.max(known.tail_epoch);
+        let stage = LogStage::new(epoch, log.next, log.last_time_us);
+        intake.put_log(known.id.counter() as usize, stage);
     }
     let depth = config.batches_in_flight as usize;
     let operations = depth + BACKGROUND_OPS;
@@ -602,7 +603,7 @@ fn open_reader(storage: Arc<dyn Storage>, config: &Config, owner: &dyn Owner) ->
     let mut catalog = Catalog::new(facts.shards);
     for (shard, loaded) in loaded.iter().enumerate() {
         catalog.reserve(ShardId(shard as u16), loaded.state.next_log);
-        loaded.state.logs.values().for_each(|facts| catalog.add(facts));
+        loaded.state.logs.iter().for_each(|log| catalog.add(log.entry()));
     }
     if owned {
         return follow::open(storage, facts, catalog, loaded);

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inner::{Creation, Inner, wait};
 use crate::lsn::ShardId;
-use crate::manifest;
+use crate::manifest::{self, LogState};
 use crate::open::{self, make_shard, next_number, remove_unnamed, run_shard};
 use crate::recover::recover;
 use crate::reply::Reply;
@@ -104,7 +104,8 @@ fn again(inner: &Inner, config: &Config, id: ShardId) -> Result<Shard> {
     let own: Vec<_> = files.into_iter().filter(|(_, name)| name.shard() == Some(id)).collect();
     remove_unnamed(&**storage, |_| Some((&recovered.state, recovered.last_term)), &own)?;
     let number = next_number(id, &recovered.state, &own);
-    inner.catalog.write().replace(id, recovered.state.next_log, recovered.state.logs.values());
+    let logs = recovered.state.logs.iter().map(LogState::entry);
+    inner.catalog.write().replace(id, recovered.state.next_log, logs);
     powers.check(storage.clock().boot_ns())?;
     let usage = &inner.port(id)?.usage;
     let mut shard = make_shard(storage, config, id, recovered, number, grant, usage)?;

@@ -87,7 +87,7 @@ pub(crate) fn build(
             (entry.ordinal, entry.prev, entry.jump) = links;
             chains.push((entry.log, chain));
         }
-        let name = state.logs.get(&entry.log).map(|facts| facts.name.clone());
+        let name = state.logs.get(entry.log).map(|log| log.name.to_string());
         names.extend(name.map(|name| (entry.log, name)));
     }
     let data = IndexData {
@@ -117,7 +117,7 @@ pub(crate) fn adopt(view: &mut ViewState, data: &IndexData) {
         if log.chain.last().is_none_or(|last| last.segment < data.segment) {
             chain::extend(&mut log.chain, data.segment, entry.first_lsn);
         }
-        log.next = log.next.max(log.cuts.clip(entry.last_epoch, entry.last_lsn.next()));
+        log.next = log.next.max(log.cuts().clip(entry.last_epoch, entry.last_lsn.next()));
         log.epoch = log.epoch.max(entry.last_epoch);
         log.last_time_us = log.last_time_us.max(entry.last_time_us);
     }

@@ -10,7 +10,10 @@
 //!
 //! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
 
-use std::collections::{BTreeMap, HashMap};
+mod live;
+mod log;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -18,92 +21,23 @@ use std::task::Waker;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cursors::Cursors;
-use crate::cuts::{Cuts, cut_damages};
 use crate::ephemeral::Ephemeral;
 use crate::error::Cause;
-use crate::format::index::{IndexEntry, Posting};
-use crate::format::manifest::{Chain, DamageFacts, Link};
+use crate::format::index::IndexEntry;
+use crate::format::manifest::{DamageFacts, Link};
 use crate::format::{Run, UNIT_MIN};
 use crate::holds::Holds;
 use crate::index::Which;
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
+use crate::table::Table;
 use crate::wake::WaitWord;
+
+use live::LiveIndex;
+pub(crate) use log::LogView;
 
 /// A log gets another posting when this many bytes of its segment have gone by since the last.
 pub(crate) const POSTING_EVERY_BYTES: u64 = 1 << 20;
-
-/// One log, as far as it is durable.
-#[derive(Clone, Debug)]
-pub(crate) struct LogView {
-    pub start: Lsn,
-    /// The durable end: the LSN after the last durable record.
-    pub next: Lsn,
-    pub epoch: Epoch,
-    pub last_time_us: u64,
-    /// The sealed segments that hold this log, from the newest back.
-    pub chain: Chain,
-    /// Which of the records that stand somewhere were dropped.
-    pub cuts: Cuts,
-    pub damages: Vec<DamageFacts>,
-}
-
-impl LogView {
-    pub(crate) fn new(start: Lsn, next: Lsn) -> Self {
-        Self {
-            start,
-            next,
-            epoch: Epoch(0),
-            last_time_us: 0,
-            chain: Chain::default(),
-            cuts: Cuts::default(),
-            damages: Vec::new(),
-        }
-    }
-
-    /// Moves the start up; everything below it is durable, or was once.
-    pub(crate) fn raise_start(&mut self, log: LogId, start: Lsn) {
-        self.start = self.start.max(start);
-        self.next = self.next.max(start);
-        self.damages.retain(|damage| !damage.is_below(log, start));
-    }
-
-    /// A durable epoch begins at `first`; below what is there, it cuts. True if it does.
-    pub(crate) fn begin_epoch(&mut self, epoch: Epoch, first: Lsn) -> bool {
-        if epoch <= self.epoch {
-            return false; // a newer one has said where the log goes on
-        }
-        self.epoch = epoch;
-        if first >= self.next {
-            return false;
-        }
-        self.cut(epoch, first);
-        true
-    }
-
-    /// Drops what older epochs wrote from `first` on, whether it is here already or comes yet.
-    fn cut(&mut self, epoch: Epoch, first: Lsn) {
-        self.cuts.note(epoch, first);
-        self.next = self.next.min(first);
-        self.start = self.start.min(first);
-        cut_damages(&mut self.damages, |_| true, first);
-    }
-
-    /// Takes over the cuts that a foreign writer made. True if there is a new one.
-    pub(crate) fn learn_cuts(&mut self, cuts: &Cuts) -> bool {
-        let known = self.epoch;
-        let fresh = cuts.iter().filter(|(epoch, _)| *epoch > known);
-        let count = fresh.map(|(epoch, first)| self.cut(epoch, first)).count();
-        count > 0
-    }
-
-    /// The damage that covers `lsn`, if any.
-    pub(crate) fn damage_at(&self, lsn: Lsn) -> Option<&DamageFacts> {
-        let covers =
-            |d: &&DamageFacts| d.first_lsn <= lsn && d.last_lsn.is_none_or(|last| lsn <= last);
-        self.damages.iter().find(covers)
-    }
-}
 
 /// One segment, as far as it is durable.
 #[derive(Debug)]
@@ -120,22 +54,6 @@ pub(crate) struct SegmentView {
     pub owed: Option<Arc<Vec<u8>>>,
     /// Its copy in the tier is whole, durably.
     pub tiered: bool,
-}
-
-/// The index of an unsealed segment: bounded by the logs and mebibytes of one segment.
-#[derive(Debug, Default)]
-pub(crate) struct LiveIndex {
-    extents: HashMap<LogId, Extent>,
-    pub records: u64,
-    pub first_time_us: u64,
-    pub last_time_us: u64,
-}
-
-#[derive(Debug)]
-struct Extent {
-    entry: IndexEntry,
-    /// The first posting lies in the entry itself (`first_lsn`, `first_offset`).
-    more: Vec<Posting>,
 }
 
 /// A durable batch, as it enters the view.
@@ -207,7 +125,7 @@ pub(crate) struct View {
 pub(crate) struct ViewState {
     pub durable: u64,
     pub stream_end: StreamEnd,
-    logs: Vec<Option<Box<LogView>>>,
+    logs: Table<LogView>,
     pub segments: BTreeMap<SegmentId, SegmentView>,
     pub cursors: Cursors,
     /// Where retention would put the starts of those logs whose cursors are in its way.
@@ -268,9 +186,9 @@ impl View {
     /// Takes over what a foreign writer's manifest says: starts that moved, segments that are gone.
     pub(crate) fn catch_up(&self, manifest: &State) {
         let mut state = self.state.lock();
-        for (id, facts) in &manifest.logs {
-            if let Some(log) = state.log_mut(*id) {
-                log.raise_start(*id, facts.start);
+        for facts in manifest.logs.iter() {
+            if let Some(log) = state.log_mut(facts.id) {
+                log.raise_start(facts.id, facts.start);
             }
         }
         state.segments.retain(|id, seen| {
@@ -385,50 +303,42 @@ impl View {
 
 impl ViewState {
     pub(crate) fn log(&self, id: LogId) -> Option<&LogView> {
-        self.logs.get(id.counter() as usize)?.as_deref()
+        self.logs.get(id.counter())
     }
 
     pub(crate) fn log_mut(&mut self, id: LogId) -> Option<&mut LogView> {
-        self.logs.get_mut(id.counter() as usize)?.as_deref_mut()
+        self.logs.get_mut(id.counter())
     }
 
     pub(crate) fn put_log(&mut self, id: LogId, log: LogView) {
-        let index = id.counter() as usize;
-        if index >= self.logs.len() {
-            self.logs.resize_with(index + 1, || None);
-        }
-        self.logs[index] = Some(Box::new(log));
+        self.logs.insert(id.counter(), log);
     }
 
     fn remove_log(&mut self, id: LogId) {
-        if let Some(log) = self.logs.get_mut(id.counter() as usize) {
-            *log = None;
-        }
+        self.logs.remove(id.counter());
         self.cursors.forget(id);
         self.wanted.remove(&id);
     }
 
     pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, &LogView)> {
-        self.logs.iter().enumerate().filter_map(|(i, l)| Some((i as u64, l.as_deref()?)))
+        self.logs.iter()
     }
 
     /// Logs with damage that nobody chose to go on without, among `count` places from `from` on.
     /// `None` beyond the last place.
-    pub(crate) fn damaged(&self, from: usize, count: usize) -> Option<Vec<u64>> {
-        let places = self.logs.get(from..)?.iter().take(count).enumerate();
-        if places.len() == 0 {
+    pub(crate) fn damaged(&self, from: u64, count: u64) -> Option<Vec<u64>> {
+        if from >= self.logs.places() {
             return None;
         }
-        let damaged = places.filter(|(_, log)| {
-            log.as_ref().is_some_and(|log| log.damages.iter().any(|damage| !damage.lost))
-        });
-        Some(damaged.map(|(place, _)| (from + place) as u64).collect())
+        let logs = self.logs.from(from).take_while(|(place, _)| *place < from + count);
+        let damaged = logs.filter(|(_, log)| log.damages().iter().any(|damage| !damage.lost));
+        Some(damaged.map(|(place, _)| place).collect())
     }
 
     /// What the segments that are not sealed hold of a log, oldest first.
-    pub(crate) fn live_entries(&self, log: LogId) -> impl Iterator<Item = &IndexEntry> {
+    pub(crate) fn live_entries(&self, log: LogId) -> impl Iterator<Item = IndexEntry> {
         let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
-        live.filter_map(move |live| Some(&live.extents.get(&log)?.entry))
+        live.filter_map(move |live| live.entry(log))
     }
 
     /// Adds a durable batch: the runs to their logs, its place to the segment's index.
@@ -443,14 +353,14 @@ impl ViewState {
         segment.last_seq = batch.seq;
         segment.end = end;
         for run in batch.runs {
-            let Some(Some(log)) = self.logs.get_mut(run.log.counter() as usize) else { continue };
+            let Some(log) = self.logs.get_mut(run.log.counter()) else { continue };
             // Of what a cut dropped the tail knows nothing; the index tells what stands there.
-            let end = log.cuts.clip(run.epoch, run.last_lsn().next());
+            let end = log.cuts().clip(run.epoch, run.last_lsn().next());
             log.next = log.next.max(end);
             log.epoch = log.epoch.max(run.epoch);
             log.last_time_us = log.last_time_us.max(batch.time_us);
             if let Some(live) = &mut segment.live {
-                live.add(run, batch.offset, log.last_time_us);
+                live.add(run, batch.offset, log);
             }
         }
     }
@@ -463,93 +373,13 @@ impl SegmentView {
     }
 }
 
-impl LiveIndex {
-    fn add(&mut self, run: &Run, offset: u64, time_us: u64) {
-        if self.records == 0 {
-            self.first_time_us = time_us;
-        }
-        self.records += u64::from(run.begun());
-        self.last_time_us = time_us;
-        let extent = self.extents.entry(run.log).or_insert_with(|| Extent {
-            entry: IndexEntry {
-                log: run.log,
-                first_lsn: run.first_lsn,
-                last_lsn: run.first_lsn,
-                first_epoch: run.epoch,
-                last_epoch: run.epoch,
-                first_time_us: time_us,
-                first_offset: offset,
-                ..IndexEntry::default()
-            },
-            more: Vec::new(),
-        });
-        let entry = &mut extent.entry;
-        entry.first_lsn = entry.first_lsn.min(run.first_lsn); // lower after a cut
-        entry.last_lsn = run.last_lsn();
-        entry.last_epoch = run.epoch;
-        entry.last_time_us = time_us;
-        entry.records += u64::from(run.begun());
-        entry.bytes += u64::from(run.bytes);
-        let last = extent.more.last().map_or(entry.first_offset, |p| p.offset);
-        // A record that goes on here begins in an earlier batch: a posting must not name it.
-        if offset >= last + POSTING_EVERY_BYTES && run.begun() > 0 {
-            let lsn = Lsn(run.first_lsn.0 + u64::from(run.continued));
-            extent.more.push(Posting { lsn, offset, time_us });
-        }
-    }
-
-    /// The offset of a batch at or before the one that holds `lsn`, if this segment holds it. (What
-    /// was cut does not mislead: no batch behind that one begins at or below `lsn`, else `lsn`
-    /// would have been dropped.)
-    fn offset_of(&self, log: LogId, lsn: Lsn) -> Option<u64> {
-        let extent = self.extents.get(&log)?;
-        if lsn < extent.entry.first_lsn || lsn > extent.entry.last_lsn {
-            return None;
-        }
-        let after = extent.more.partition_point(|p| p.lsn <= lsn);
-        Some(after.checked_sub(1).map_or(extent.entry.first_offset, |i| extent.more[i].offset))
-    }
-
-    /// Entries sorted by log, and their postings; each entry says where its postings begin.
-    pub(crate) fn sorted(&self) -> (Vec<IndexEntry>, Vec<Posting>) {
-        let mut extents: Vec<_> = self.extents.values().collect();
-        extents.sort_unstable_by_key(|e| e.entry.log);
-        let mut postings = Vec::new();
-        let entries = extents.into_iter().map(|e| {
-            let mut entry = e.entry;
-            entry.posting_start = postings.len() as u32;
-            postings.push(Posting {
-                lsn: entry.first_lsn,
-                offset: entry.first_offset,
-                time_us: entry.first_time_us,
-            });
-            postings.extend_from_slice(&e.more);
-            entry.posting_count = postings.len() as u32 - entry.posting_start;
-            entry
-        });
-        (entries.collect(), postings)
-    }
-
-    /// The first LSN of `log` here whose record is not older than `time_us`, by the sparse times: a
-    /// place to begin looking, never too late. `None` when all of its records here are older.
-    pub(crate) fn lsn_before_time(&self, log: LogId, time_us: u64) -> Option<Option<Lsn>> {
-        let extent = self.extents.get(&log)?;
-        if extent.entry.last_time_us < time_us {
-            return Some(None);
-        }
-        let after = extent.more.partition_point(|p| p.time_us < time_us);
-        let first = extent.entry.first_lsn;
-        Some(Some(after.checked_sub(1).map_or(first, |i| extent.more[i].lsn)))
-    }
-}
-
 /// Brings the logs of a snapshot up to what is durable.
 pub(crate) fn take_tails(state: &mut State, view: &View) {
     let seen = view.lock();
-    for (id, facts) in &mut state.logs {
-        let Some(log) = seen.log(*id) else { continue };
+    for facts in state.logs.iter_mut() {
+        let Some(log) = seen.log(facts.id) else { continue };
         // The state may know of a cut that the view is not told of yet.
-        let cuts = state.cuts.get(id);
+        let cuts = state.cuts.get(&facts.id);
         let next = cuts.map_or(log.next, |cuts| cuts.clip(log.epoch, log.next));
         facts.tail = facts.tail.max(next);
         facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);

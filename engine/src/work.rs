@@ -159,14 +159,16 @@ impl<'a> Work<'a> {
         repaired: Vec<String>,
     ) -> Self {
         let mut view = ViewState::default();
-        for (id, facts) in &state.logs {
+        for facts in state.logs.iter() {
             // The start may have moved after the snapshot that told the tail; it was durable then.
             let mut log = LogView::new(facts.start, facts.tail.max(facts.start));
             log.epoch = facts.tail_epoch;
             log.last_time_us = facts.tail_time_us;
             log.chain.clone_from(&facts.chain);
-            log.cuts = state.cuts.get(id).cloned().unwrap_or_default();
-            view.put_log(*id, log);
+            if let Some(cuts) = state.cuts.get(&facts.id) {
+                log.set_cuts(cuts);
+            }
+            view.put_log(facts.id, log);
         }
         view.cursors = state.cursors.clone();
         let (mut last_seq, mut last_crc) = (state.cut_seq, state.cut_crc);
@@ -245,7 +247,7 @@ impl<'a> Work<'a> {
         }
         let Some(log) = self.view.log_mut(run.log) else { return };
         // Records that a cut dropped are missed by nobody.
-        let due = log.cuts.clip(run.epoch, run.first_lsn);
+        let due = log.cuts().clip(run.epoch, run.first_lsn);
         if due <= log.next {
             return;
         }
@@ -257,7 +259,7 @@ impl<'a> Work<'a> {
     /// Notes that the records of a run are damaged, those that a cut dropped excepted.
     pub(crate) fn damaged_run(&mut self, run: &Run, segment: SegmentId, offset: u64, why: u16) {
         let Some(log) = self.view.log(run.log) else { return };
-        let end = log.cuts.clip(run.epoch, run.last_lsn().next());
+        let end = log.cuts().clip(run.epoch, run.last_lsn().next());
         if run.first_lsn < end {
             let last = Lsn(end.0 - 1);
             self.damaged(run.log, run.first_lsn, last, segment, offset, why);

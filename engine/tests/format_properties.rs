@@ -106,8 +106,8 @@ fn a_log() -> impl Strategy<Value = LogFacts> {
             let ([retention_bytes, retention_secs, local_retention_bytes], durability) = s;
             LogFacts {
                 id: LogId(id),
-                name,
-                group,
+                name: name.into(),
+                group: group.map(Into::into),
                 settings: LogSettings {
                     retention_bytes,
                     retention_secs,
@@ -185,7 +185,7 @@ fn an_edit() -> impl Strategy<Value = Edit> {
             11 => Edit::Closed { last_seq: n[0] },
             12 => Edit::Checkpoint { seq: n[0] },
             13 => Edit::Tiered { segment },
-            14 => Edit::Cursor { log, name: facts.name, lsn },
+            14 => Edit::Cursor { log, name: facts.name.to_string(), lsn },
             16 => Edit::Cut { log, epoch: Epoch(m[0]), first_lsn: lsn },
             15 => Edit::Unknown { kind: word.max(1000), flags: word & !1, bytes },
             _ => Edit::Log(facts),

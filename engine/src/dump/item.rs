@@ -424,7 +424,7 @@ fn log_fields(facts: &LogFacts) -> Fields {
     let chain: Vec<String> = facts.chain.links.iter().map(|link| link_word(*link)).collect();
     let epochs: Vec<String> = facts.epochs.iter().map(|(e, lsn)| format!("{e}:{lsn}")).collect();
     fields![
-        "edit": "log", "log": facts.id.0, "name": facts.name.as_str(),
+        "edit": "log", "log": facts.id.0, "name": &*facts.name,
         "group": facts.group.as_deref(),
         "retention_bytes": facts.settings.retention_bytes,
         "retention_secs": facts.settings.retention_secs,

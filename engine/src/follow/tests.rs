@@ -59,7 +59,7 @@ impl Author {
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
         let loaded = manifest::load(&*storage, ShardId(0)).unwrap().unwrap();
         let mut catalog = Catalog::new(1);
-        loaded.state.logs.values().for_each(|facts| catalog.add(facts));
+        loaded.state.logs.iter().for_each(|log| catalog.add(log.entry()));
         let catalog = Arc::new(RwLock::new(catalog));
         Stream::new(&storage, ShardId(0), loaded, &catalog).unwrap()
     }

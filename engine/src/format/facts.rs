@@ -4,6 +4,8 @@
 //! against the bytes that are left before memory is reserved for it.
 //! Not here: the entries that carry them (`edit`).
 
+use std::sync::Arc;
+
 use super::Flaw;
 use super::wire::{Take, put_string, put32, put64};
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId};
@@ -74,9 +76,9 @@ pub struct LogFacts {
     /// The log.
     pub id: LogId,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Logs of one group live on one shard.
-    pub group: Option<String>,
+    pub group: Option<Arc<str>>,
     /// Its settings.
     pub settings: LogSettings,
     /// The first LSN kept.
@@ -217,8 +219,8 @@ impl LogFacts {
         let (id, start, tail) = (LogId(take.u64()?), Lsn(take.u64()?), Lsn(take.u64()?));
         let (tail_time_us, created_us) = (take.u64()?, take.u64()?);
         let (tail_epoch, flags) = (Epoch(take.u32()?), take.u32()?);
-        let name = take.string()?;
-        let group = if take_bool(take)? { Some(take.string()?) } else { None };
+        let name = take.string()?.into();
+        let group = if take_bool(take)? { Some(take.string()?.into()) } else { None };
         let settings = LogSettings::take(take)?;
         let chain = Chain::take(take)?;
         Ok(Self {

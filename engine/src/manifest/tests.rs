@@ -1,7 +1,7 @@
 //! Folding edits, and snapshots of what they made.
 
 use super::*;
-use crate::format::manifest::LogSettings;
+use crate::format::manifest::{LogFacts, LogSettings};
 use crate::lsn::{Epoch, Lsn};
 
 pub(super) fn some_state() -> State {
@@ -11,7 +11,7 @@ pub(super) fn some_state() -> State {
         let id = LogId::new(shard, counter);
         state.apply(&Edit::Log(LogFacts {
             id,
-            name: format!("log-{counter}"),
+            name: format!("log-{counter}").into(),
             ..Default::default()
         }));
         let (epoch, first_lsn) = (Epoch(counter as u32 + 1), Lsn(counter * 10));
