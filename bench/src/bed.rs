@@ -150,7 +150,7 @@ fn settings(cell: &Cell, dir: &Path, segments: Segments) -> Result<Config> {
 }
 
 /// Waits until the active segment and its spare are both written in full.
-fn wait_for_segments(dir: &Path, bytes: u64, mut pause: impl FnMut()) -> Result<()> {
+pub(crate) fn wait_for_segments(dir: &Path, bytes: u64, mut pause: impl FnMut()) -> Result<()> {
     let since = Instant::now();
     while segment_files(dir, bytes)?.len() < 2 {
         ensure!(since.elapsed() < PREWRITE_MAX, "the spare segment was not written ahead");

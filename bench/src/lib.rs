@@ -4,7 +4,7 @@
 //! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device` (the
 //! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `bed`,
 //! `sapwood_rows`, `follow`, `recovery` (Sapwood's) → `cells` (what is claimed) → `figures` →
-//! `report`. By itself: `soak` (killed again and again).
+//! `report`. By themselves: `roll` (segments that come and go), `soak` (killed again and again).
 //!
 //! Invariants: refuses debug builds; every comparison is a ratio inside one interleaved run;
 //! data goes into fresh folders that are removed.
@@ -31,6 +31,7 @@ pub mod recovery;
 pub mod report;
 #[allow(unsafe_code)] // Registered memory and submission entries: see the file.
 pub mod ring;
+pub mod roll;
 pub mod sample;
 pub mod sapwood_rows;
 pub mod soak;
@@ -42,6 +43,7 @@ pub use figures::FiguresArgs;
 pub use floor::FloorArgs;
 pub use latency::LatencyArgs;
 pub use many::ManyArgs;
+pub use roll::RollArgs;
 pub use soak::SoakArgs;
 
 /// `sapwood bench NAME`.
@@ -55,6 +57,20 @@ pub enum Command {
     Floor(FloorArgs),
     /// What a log costs when there are very many: rate, time to open, memory, open files
     ManyLogs(ManyArgs),
+    /// What rolls, collection and an idle engine cost: p99.9 with and without, files made, CPU
+    ///
+    /// Appends at a rate below the maximum, in rows that take turns: one large segment (still);
+    /// segments so small that ten rolls happen in a window, truncated and used again (rolls); the
+    /// smallest segments and several logs, truncated all the time (collection); the same with some
+    /// records in every segment that last (relocation). Each p99.9 is compared with that of still,
+    /// round by round. In the steady state no file is made and nothing is filled: both are counted.
+    /// Before that, two idle engines are looked at, alone: processor time, writes after the mark.
+    #[command(after_help = "\
+Examples:
+  sapwood bench roll --dir /mnt/nvme
+  sapwood bench roll --secs 2 --only still --only rolls
+  sapwood bench roll --only idle --json")]
+    Roll(RollArgs),
     /// Whether anything is lost, or grows, while everything happens at once and is killed
     ///
     /// A process appends to many logs, truncates, cuts, deletes, creates and follows them; it is
@@ -80,6 +96,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Figures(args) => figures::run(args),
         Command::Floor(args) => floor::run(args),
         Command::ManyLogs(args) => many::run(args),
+        Command::Roll(args) => roll::run(args),
         Command::Soak(args) => soak::run(args),
     }
 }

@@ -51,7 +51,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Verdict::Met => "met",
             Verdict::MetByMedian => "met by median",

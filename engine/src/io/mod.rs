@@ -27,6 +27,8 @@ pub mod buf;
 pub mod contract;
 pub mod doctor;
 pub mod futex;
+#[cfg(any(test, feature = "sim"))]
+pub mod hooked;
 mod host;
 mod lock;
 mod os;
