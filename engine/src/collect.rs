@@ -25,6 +25,7 @@ use crate::io::{Clock, Disk, Done};
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::{Covered, LogState, Manifest, SealedFacts, SegmentFacts, State};
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
 use crate::reply::Reply;
@@ -274,7 +275,11 @@ impl Collector {
 
     /// Up to here segments are tiered and may be read from the archive.
     fn tiered_to(&self, state: &State) -> SegmentId {
-        if self.tier { state.tiered_to } else { SegmentId(0) }
+        match self.tier {
+            true if planted(Bug::TieredTooSoon) => state.newest_sealed(),
+            true => state.tiered_to,
+            false => SegmentId(0),
+        }
     }
 
     /// Whether `step` would start something.
@@ -599,7 +604,8 @@ impl Collector {
             let to = start_by(&settings, seen.start, sketch, &live, now_us).min(seen.next);
             // Settings do not take from a consumer what it has not come by for; its owner may.
             let (start, wanted) = (seen.start, to);
-            let to = view.cursors.lowest(log).map_or(to, |cursor| to.min(cursor));
+            let cursor = view.cursors.lowest(log).filter(|_| !planted(Bug::CursorPassed));
+            let to = cursor.map_or(to, |cursor| to.min(cursor));
             if to < wanted {
                 view.wanted.insert(log, wanted);
             } else {

@@ -28,6 +28,7 @@ use crate::io::buf::{IoBuf, StagedBatch};
 use crate::io::{Disk, Done, Op};
 use crate::lsn::{SegmentId, ShardId};
 use crate::metrics::Meters;
+use crate::planted::{Bug, planted};
 use crate::segment::Active;
 use crate::view::{Durable, View};
 
@@ -122,7 +123,7 @@ impl Commit {
             file: active.file.clone(),
             offset,
             buf: IoBuf::Staged(staged),
-            persist: true,
+            persist: !planted(Bug::BatchNotSynced),
         };
         if let Err((_, op)) = disk.submit(token | seq, op) {
             if let Op::Write { buf: IoBuf::Staged(staged), .. } = op {
@@ -163,7 +164,10 @@ impl Commit {
             term: self.stamp.term,
             segment,
             seq: closed.staged.seq(),
-            durable: self.durable,
+            durable: match closed.records {
+                0 if planted(Bug::MarkWithoutClaim) => 0,
+                _ => self.durable.saturating_sub(u64::from(planted(Bug::WatermarkOffByOne))),
+            },
             manifest_seq,
             time_us: closed.time_us,
             bytes: used as u32,
@@ -182,7 +186,9 @@ impl Commit {
 
     /// A write has ended. The error is that of the first batch that failed: the shard's end.
     pub(crate) fn complete(&mut self, seq: u64, done: Done, now: u64) -> io::Result<()> {
-        done.result?;
+        if !planted(Bug::FailedWriteAcked) {
+            done.result?;
+        }
         let at = seq.checked_sub(self.landed() + 1).map(|n| n as usize);
         let flight = at.and_then(|n| self.in_flight.get_mut(n));
         if let (Some(flight), Some(IoBuf::Staged(staged))) = (flight, done.buf) {
@@ -195,13 +201,15 @@ impl Commit {
     /// Whether the next batch in sequence became durable, or the next span: it is in `parts` then,
     /// which the caller empties, its bytes frozen.
     pub(crate) fn advance(&mut self) -> bool {
-        while let Some(mut flight) = self.in_flight.pop_front_if(|flight| flight.landed.is_some()) {
+        let early = planted(Bug::AckBeforeDurable)
+            || planted(Bug::HoleIgnored) && self.in_flight.iter().any(has_landed);
+        while let Some(mut flight) = self.in_flight.pop_front_if(|f| early || has_landed(f)) {
             if let Some(staged) = flight.landed.take() {
                 staged.freeze();
             }
             let (seq, continues) = (flight.seq, flight.continues);
             self.parts.push(flight);
-            if !continues {
+            if !continues || planted(Bug::SpanInParts) {
                 self.durable = seq;
                 return true;
             }
@@ -209,16 +217,14 @@ impl Commit {
         false
     }
 
+    /// Shows readers the batch that was handed over last: what no code but a bug on purpose does.
+    pub(crate) fn show_early(&self, view: &View) {
+        view.publish(self.in_flight.back().into_iter().map(as_durable));
+    }
+
     /// Shows readers what `advance` found; gives how many records begin in it, none in a mark only.
     pub(crate) fn publish(&mut self, view: &View, meters: &Meters, intake: &Intake) -> u32 {
-        view.publish(self.parts.iter().map(|batch| Durable {
-            segment: batch.segment,
-            offset: batch.offset,
-            bytes: batch.bytes,
-            seq: batch.seq,
-            time_us: batch.time_us,
-            runs: &batch.runs,
-        }));
+        view.publish(self.parts.iter().map(as_durable));
         let mut records = 0u32;
         for batch in self.parts.drain(..) {
             let continued = batch.runs.iter().filter(|run| run.continued).count() as u32;
@@ -230,10 +236,27 @@ impl Commit {
     }
 }
 
+fn as_durable(batch: &InFlight) -> Durable<'_> {
+    Durable {
+        segment: batch.segment,
+        offset: batch.offset,
+        bytes: batch.bytes,
+        seq: batch.seq,
+        time_us: batch.time_us,
+        runs: &batch.runs,
+    }
+}
+
+fn has_landed(flight: &InFlight) -> bool {
+    flight.landed.is_some()
+}
+
 /// Writes header, run table and zeros around the records. Returns the header's CRC.
 fn complete(bytes: &mut [u8], used: usize, header: &BatchHeader, runs: &[Run], nonce: u64) -> u32 {
     bytes[..BATCH_FRONT_BYTES].fill(0);
-    bytes[used..].fill(0);
+    if !planted(Bug::PaddingLeaks) {
+        bytes[used..].fill(0);
+    }
     if runs.len() > RUNS_INLINE_MAX {
         let at = header.runs_offset as usize;
         bytes[at..used].fill(0);

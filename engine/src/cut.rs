@@ -26,6 +26,7 @@ use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
 use crate::inner::wait;
 use crate::lsn::{LogId, Lsn, Position};
+use crate::planted::{Bug, planted};
 use crate::reply::Reply;
 use crate::shard::Request;
 use crate::view::View;
@@ -38,7 +39,11 @@ pub(crate) fn naming(view: &View, log: LogId, first: Position) -> Edit {
     let Position { epoch, lsn: first_lsn } = first;
     let lock = view.lock();
     let below = lock.log(log).is_some_and(|log| log.epoch < epoch && log.next > first_lsn);
-    if below { Edit::Cut { log, epoch, first_lsn } } else { Edit::Epoch { log, epoch, first_lsn } }
+    if below && !planted(Bug::CutForgotten) {
+        Edit::Cut { log, epoch, first_lsn }
+    } else {
+        Edit::Epoch { log, epoch, first_lsn }
+    }
 }
 
 impl Writer {

@@ -71,6 +71,7 @@ mod metrics;
 mod names;
 mod open;
 pub mod owner;
+mod planted;
 mod pool;
 #[cfg(feature = "metrics")]
 mod publish;
@@ -119,6 +120,8 @@ pub use io::Backend;
 pub use log::Log;
 pub use lsn::{Epoch, LogId, Lsn, Position, SegmentId, ShardId};
 pub use metrics::ShardMetrics;
+#[cfg(sapwood_planted)]
+pub use planted::{BUGS, Described};
 #[cfg(feature = "metrics")]
 pub use publish::Publisher;
 pub use reader::{From, Next, ReadRecord, Reader};

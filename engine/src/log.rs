@@ -17,6 +17,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::manifest::{Edit, LogSettings};
 use crate::inner::{Inner, LogInfo, change};
 use crate::lsn::{LogId, Lsn, Position};
+use crate::planted::{Bug, planted};
 use crate::reader::{From, Reader};
 use crate::writer::Writer;
 
@@ -73,9 +74,16 @@ impl Log {
         }
         let fence = port.intake.fence(self.id.counter() as usize);
         let (epoch, first_lsn, before) = fence.ok_or_else(|| gone(self.id))?;
-        driver::drained(&port.intake, before).ok_or(Error::Undriven)??;
+        if !planted(Bug::TailBeforeDurable) {
+            driver::drained(&port.intake, before).ok_or(Error::Undriven)??;
+        }
         let first = Position { epoch, lsn: first_lsn };
-        change(&port, vec![cut::naming(&port.view, self.id, first)])?;
+        let naming = vec![cut::naming(&port.view, self.id, first)];
+        if planted(Bug::EpochNotDurable) {
+            port.force_request(crate::shard::Request::Edits(naming, crate::reply::Reply::new()));
+        } else {
+            change(&port, naming)?;
+        }
         port.view.begin_epoch(self.id, epoch, first_lsn);
         if port.view.lock().log(self.id).is_none() {
             return Err(gone(self.id));
@@ -122,7 +130,7 @@ impl Log {
                 self.before_time(&source, time_us)?.max(start)
             }
         };
-        if at < start {
+        if at < start && !planted(Bug::TrimmedNotTold) {
             return Err(Error::Trimmed { start });
         }
         if let Some(Position { epoch, lsn }) = dropped {

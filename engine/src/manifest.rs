@@ -34,6 +34,7 @@ use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, File, Mode, Op, Storage};
 use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::names;
+use crate::planted::{Bug, planted};
 
 /// Bytes of a fresh slot file.
 pub(crate) const SLOT_BYTES: u64 = 256 << 10;
@@ -150,7 +151,7 @@ impl State {
             Edit::Retired { segment } => self.retire(*segment),
             Edit::Term { term, cut_seq, cut_crc } => {
                 (self.term, self.cut_seq, self.cut_crc) = (*term, *cut_seq, *cut_crc);
-                self.closed = None;
+                self.closed = self.closed.filter(|_| planted(Bug::ClosedForEver));
             }
             Edit::Closed { last_seq } => self.closed = Some(*last_seq),
             Edit::Checkpoint { seq } => self.checkpoint = *seq,
@@ -241,7 +242,7 @@ impl State {
         let mut edits = vec![
             Edit::Directory(self.facts),
             Edit::Term { term: self.term, cut_seq: self.cut_seq, cut_crc: self.cut_crc },
-            Edit::NextLog { counter: self.next_log },
+            Edit::NextLog { counter: if planted(Bug::IdsAgain) { 0 } else { self.next_log } },
             Edit::Checkpoint { seq: self.checkpoint },
         ];
         edits.extend(self.closed.map(|last_seq| Edit::Closed { last_seq }));
@@ -263,7 +264,8 @@ impl State {
             edits.extend(cuts.iter().map(cut));
         }
         edits.extend(self.cursors.edits());
-        edits.extend(self.damages.iter().copied().map(Edit::Damage));
+        let damages = self.damages.iter().filter(|_| !planted(Bug::DamageForgotten));
+        edits.extend(damages.copied().map(Edit::Damage));
         edits.extend(self.unknown.iter().cloned());
         edits
     }
@@ -327,7 +329,11 @@ pub(crate) fn write_snapshot(
     from: Cursor,
 ) -> Result<Cursor> {
     let seq = from.seq + 1;
-    let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
+    let slot = match from.seq {
+        0 => 0,
+        _ if planted(Bug::SnapshotInPlace) => from.slot,
+        _ => 1 - from.slot,
+    };
     let (bytes, crc) = frame(state, shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
     let mut created = false;
     for copy in 0..names::MANIFEST_COPIES {
@@ -535,7 +541,9 @@ impl Manifest {
 
     /// Whether the snapshot in force has all of a segment that was sealed like this.
     pub(crate) fn covers(&self, segment: SegmentId, sealed: &SealedFacts) -> bool {
-        sealed.last_seq <= self.covered.seq && segment <= self.covered.segment
+        let covered = self.covered;
+        sealed.last_seq <= covered.seq && segment <= covered.segment
+            || planted(Bug::RetiredUncovered)
     }
 
     /// What the snapshot in force covers.
@@ -616,7 +624,9 @@ impl Manifest {
         }
         let mut state = self.state.clone();
         edits.iter().for_each(|edit| state.apply(edit));
-        tails(&mut state);
+        if !planted(Bug::TailsForgotten) {
+            tails(&mut state);
+        }
         state.checkpoint = durable;
         let (bytes, crc) = frame(&state, self.shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
         let slot = 1 - self.cursor.slot;
@@ -660,7 +670,8 @@ impl Manifest {
         for copy in 0..names::MANIFEST_COPIES {
             let file = self.files[copy][slot].clone();
             let buf = IoBuf::Owned(aligned(bytes).map_err(doing)?);
-            let op = Op::Write { file, offset, buf, persist: true };
+            let persist = !planted(Bug::ManifestNotSynced);
+            let op = Op::Write { file, offset, buf, persist };
             disk.submit(token, op).map_err(|_| doing(std::io::ErrorKind::WouldBlock.into()))?;
         }
         self.flight = Some(Flight { left: names::MANIFEST_COPIES, step });

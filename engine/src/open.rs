@@ -40,6 +40,7 @@ use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
 use crate::names::{self, Name};
 use crate::owner::{DirectoryLock, Grant, Owner};
+use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
 use crate::recover::{Recovered, recover};
@@ -503,7 +504,10 @@ pub(crate) fn make_shard(
         .disk(&DiskSpec {
             in_flight: operations,
             arena: Some(intake.arena()),
-            lock: grant.lock.as_ref().map(|lock| lock.file().clone()),
+            lock: match &grant.lock {
+                Some(lock) if !planted(Bug::LockNotInRing) => Some(lock.file().clone()),
+                _ => None,
+            },
         })
         .map_err(|e| Error::io("making the shard's ring", e))?;
     let ready = open_spares(&**storage, id, u64::from(facts.unit), &spares)?;

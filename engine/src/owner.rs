@@ -38,6 +38,7 @@ use std::time::Duration;
 use crate::error::{Cause, Error, Result};
 use crate::io::{HostInfo, LockGuard, LockOutcome, Storage, hostinfo};
 use crate::names;
+use crate::planted::{Bug, planted};
 
 #[cfg(doc)]
 use crate::io::Clock;
@@ -145,7 +146,7 @@ impl Lease {
     /// Whether it counts at this moment of [`Clock::boot_ns`].
     #[must_use]
     pub fn holds(&self, now_ns: u64) -> bool {
-        now_ns < self.until_ns()
+        now_ns < self.until_ns() || planted(Bug::LeaseNotChecked)
     }
 
     /// Until when it counts; 0 when it was lost.

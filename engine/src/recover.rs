@@ -26,6 +26,7 @@ use crate::io::Mode;
 use crate::lsn::SegmentId;
 use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::reindex::{adopt_sealed, take_index};
 use crate::renew::renew;
 use crate::seal;
@@ -102,7 +103,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
     let mut trims = Vec::new();
     for (id, facts) in work.unsealed() {
         let used = work.view.segments.get(&id).is_some_and(|seen| seen.first_seq != 0);
-        if used {
+        if used && !planted(Bug::AppendToPredecessor) {
             if work.plan.write {
                 trims.push((facts, seal_blocking(&mut work, id, facts)?));
             }

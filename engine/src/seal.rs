@@ -25,6 +25,7 @@ use crate::io::{Disk, Done, File, Mode, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::manifest::{Manifest, SealedFacts, State};
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::segment::{Active, TOKEN_IGNORED};
 use crate::view::{View, ViewState};
 
@@ -325,7 +326,10 @@ impl Sealer {
     }
 
     fn begin(&mut self, manifest: &Manifest, view: &View, now: u64) {
-        let ready = self.queue.front().is_some_and(|job| job.last_seq <= view.durable());
+        let ready = self
+            .queue
+            .front()
+            .is_some_and(|job| job.last_seq <= view.durable() || planted(Bug::SealedTooEarly));
         if let Some(job) = ready.then(|| self.queue.pop_front()).flatten() {
             let built = build(&view.lock(), &manifest.state, view.shard, job.id, job.last_crc);
             self.work = built.map(|built| (job, Step::Creating { built }));
@@ -388,6 +392,9 @@ impl Sealer {
                 let mut buf = AlignedBuf::zeroed(built.index.len())?;
                 buf[..built.index.len()].copy_from_slice(&built.index);
                 let buf = IoBuf::Owned(buf);
+                if planted(Bug::SyncBeforeWrite) {
+                    let _ = disk.submit(TOKEN_IGNORED, Op::Sync { file: file.clone() });
+                }
                 let op = Op::Write { file: file.clone(), offset: 0, buf, persist: false };
                 self.busy = disk.submit(token, op).is_ok();
                 if !self.busy {
@@ -396,6 +403,9 @@ impl Sealer {
                 Step::Writing { file, built }
             }
             Step::Writing { file, built } if job.reused => Step::Cutting { file, built },
+            Step::Writing { built, .. } if planted(Bug::SyncBeforeWrite) => {
+                Step::SyncingDir { built }
+            }
             Step::Writing { file, built } | Step::Cutting { file, built } => {
                 Step::Syncing { file, built }
             }

@@ -28,6 +28,7 @@ use crate::io::{Disk, Done, File, Mode, Op};
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::Manifest;
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::pool::{Pool, SPARES_MIN};
 use crate::quota::Usage;
 
@@ -246,7 +247,8 @@ impl Segments {
         let id = SegmentId(self.next_id);
         self.next_id += 1;
         let recycled = matches!(step, Step::Opening);
-        self.filling = Some(Fill { id, number, nonce: random(), step, recycled, busy: false });
+        let nonce = if planted(Bug::OneSeed) { 1 } else { random() };
+        self.filling = Some(Fill { id, number, nonce, step, recycled, busy: false });
         true
     }
 
@@ -290,8 +292,8 @@ impl Segments {
             Step::Heading { file } => {
                 let mut buf = AlignedBuf::zeroed(self.facts.unit as usize)?;
                 header(&self.facts, self.shard, self.term, fill).encode(&mut buf);
-                let buf = IoBuf::Owned(buf);
-                Op::Write { file: file.clone(), offset: 0, buf, persist: true }
+                let (buf, persist) = (IoBuf::Owned(buf), !planted(Bug::HeaderNotSynced));
+                Op::Write { file: file.clone(), offset: 0, buf, persist }
             }
             Step::Creating => Op::Create { name: names::segment(self.shard, fill.number) },
             Step::Writing { file, at } => {
@@ -350,7 +352,7 @@ impl Segments {
 
     fn poll_named(&mut self, manifest: &Manifest) {
         let Some(Fill { step: Step::Naming { file, edit }, .. }) = &self.filling else { return };
-        if manifest.durable_edits < *edit {
+        if manifest.durable_edits < *edit && !planted(Bug::SpareBeforeNamed) {
             return;
         }
         let file = file.clone();
@@ -402,9 +404,14 @@ impl Segments {
                 let at = at + FILL_BYTES as u64;
                 if at < self.facts.segment_bytes {
                     Step::Writing { file, at }
+                } else if planted(Bug::SpareNotSynced) {
+                    Step::SyncingDir { file }
                 } else {
                     Step::Syncing { file }
                 }
+            }
+            Step::Syncing { file } if planted(Bug::DirectoryNotSynced) => {
+                self.name(manifest, fill.id, fill.number, fill.nonce, file)
             }
             Step::Syncing { file } => Step::SyncingDir { file },
             Step::SyncingDir { file } => {

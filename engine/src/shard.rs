@@ -29,6 +29,7 @@ use crate::lsn::ShardId;
 use crate::manifest::{Manifest, State};
 use crate::metrics::{Meters, Trouble, since};
 use crate::owner::Lease;
+use crate::planted::{Bug, planted};
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::{Pace, Segments};
@@ -499,6 +500,7 @@ impl Shard {
             let taken_ns = self.commit.pending.as_ref().map_or(0, |pending| pending.taken_ns);
             match self.commit.submit(&mut *self.disk, active, TOKEN_BATCH, seq) {
                 Ok(true) if taken_ns == 0 => {} // a mark
+                Ok(true) if planted(Bug::DirtyRead) => self.commit.show_early(&self.port.view),
                 Ok(true) => self.port.meters.submitted(taken_ns),
                 Ok(false) => return,
                 Err(error) => self.halt("preparing a batch", error),
@@ -655,7 +657,7 @@ impl Shard {
     fn answer(&mut self) {
         self.act();
         while let Some((edits, _)) = self.waiting.front() {
-            if *edits > self.manifest.durable_edits {
+            if *edits > self.manifest.durable_edits && !planted(Bug::EditBeforeDurable) {
                 return;
             }
             if let Some((_, reply)) = self.waiting.pop_front() {

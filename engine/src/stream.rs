@@ -15,6 +15,7 @@ use crate::io::{File, Mode};
 use crate::lsn::SegmentId;
 use crate::manifest::SegmentFacts;
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::scan::Window;
 use crate::work::{Found, Plan, Work};
 
@@ -163,7 +164,7 @@ fn take_batch(
     header: &BatchHeader,
     crc: u32,
 ) -> Result<()> {
-    if header.manifest_seq > work.manifest_seq {
+    if header.manifest_seq > work.manifest_seq && !planted(Bug::LastEditLost) {
         return Err(Error::NotOurs(format!(
             "the manifest of shard {} ends at edit {}, but batch {} was written after edit {}: its \
              last edits are lost",
@@ -173,13 +174,14 @@ fn take_batch(
     if work.touched.last() != Some(&id) {
         work.touched.push(id);
     }
-    work.claim = work.claim.max(header.durable);
     let parsed = BatchView::parse(bytes, nonce).and_then(|b| b.verify().map(|()| b));
     if let Err(flaw) = &parsed
         && flaw.is_unsupported()
     {
         return Err(Error::flaw(&format!("segment {id}, batch {}", header.seq), flaw));
     }
+    let deaf = planted(Bug::ClaimsIgnored) || planted(Bug::TornClaimIgnored) && parsed.is_err();
+    work.claim = if deaf { work.claim } else { work.claim.max(header.durable) };
     let found = Found {
         segment: id,
         offset,

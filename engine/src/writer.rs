@@ -21,6 +21,7 @@ use crate::error::{Cause, Error, Rejected, Result};
 use crate::format::RecordHeader;
 use crate::intake::{RoomWait, Staged};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
+use crate::planted::{Bug, planted};
 use crate::record::{Part, Records};
 use crate::shard::Port;
 
@@ -357,6 +358,7 @@ impl Ticket {
             Ok(()) => {
                 Ok(Ack { position, records: self.records, timestamp_us: self.staged.time_us })
             }
+            Err(cause) if planted(Bug::UnknownIsFailed) => Err(Error::Halted { cause }),
             Err(cause) => Err(Error::Unknown { position, cause }),
         }
     }

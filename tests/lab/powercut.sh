@@ -8,7 +8,7 @@
 # 1. The lab proves itself: a stand-in log that syncs must pass, one that does not must be caught.
 # 2. The engine runs once on each file system (crashlab load, in tests/src/bin/crashlab); each
 #    crash state is reopened, judged against the contract and written on (crashlab check).
-# 3. The engine with its sync taken out (feature `planted`) must be caught on each.
+# 3. The engine with its sync taken out (engine/src/planted.rs) must be caught on each.
 #
 # File systems: ext4, xfs, btrfs, and raw. The engine keeps files, so it cannot have the naked
 # device; `raw` is ext4 without a journal: nothing orders or replays writes for the engine, and
@@ -161,7 +161,7 @@ judge_engine() { # judge_engine FS: the engine as it is, then with its sync take
     else
         fail "engine on $label: the workload failed"
     fi
-    if SAPWOOD_PLANTED=skip-sync record run "$fs" \
+    if SAPWOOD_PLANTED=DeviceSyncSkipped record run "$fs" \
         "$work/planted" load '{mnt}/wal' '{marks}' "$rounds"; then
         must_be_caught "engine without sync on $label" "$fs" $proof_states "${check[@]}"
     else
@@ -174,7 +174,7 @@ prove device
 prove ext4
 
 section "building the engine, and the engine with a planted bug"
-if build honest && build planted --features sapwood/planted; then
+if build honest && RUSTFLAGS="${RUSTFLAGS:-} --cfg sapwood_planted" build planted; then
     for system in $systems; do judge_engine "$system"; done
 else
     fail "the engine does not build"

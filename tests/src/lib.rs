@@ -2,11 +2,14 @@
 //!
 //! Not here: suites on real disks (`engine/tests`), on real power cuts (`lab`).
 
+pub mod campaign;
 pub mod check;
 pub mod cut;
 pub mod fail;
 pub mod model;
 pub mod ops;
 pub mod rot;
+pub mod script;
+pub mod shrink;
 pub mod small;
 pub mod world;

@@ -10,6 +10,9 @@ use crate::ensure;
 use crate::model::{LogTruth, Verdict};
 use crate::world::{Weather, World};
 
+/// Sessions before bits turn.
+const SESSIONS: u64 = 3;
+
 /// What lives with rot came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotten {
@@ -35,10 +38,15 @@ enum Outcome {
 /// # Errors
 /// When a record is altered or skipped in silence, or a salvage does not help.
 pub fn live(seed: u64, sum: &mut Rotten) -> Verdict {
-    let mut world = World::new(seed, Weather::default());
-    for _ in 0..3 {
-        world.cycle()?;
-    }
+    live_in(&mut World::new(seed, Weather::default()), seed, sum)
+}
+
+/// The same, in a world of its own.
+///
+/// # Errors
+/// As [`live`].
+pub fn live_in(world: &mut World, seed: u64, sum: &mut Rotten) -> Verdict {
+    world.live(SESSIONS)?;
     let mut rng = Rng::new(seed ^ 0x526f74);
     let bit_rot = 50 + rng.below(2_000) as u32;
     world.crash_with(Faults { bit_rot, ..Faults::default() });
@@ -53,7 +61,7 @@ pub fn live(seed: u64, sum: &mut Rotten) -> Verdict {
             }
             Err(other) => return Err(format!("opening with rot: {other}")),
         };
-        look(&world, &engine, sum)?;
+        look(world, &engine, sum)?;
         engine.close().map_err(|e| format!("closing with rot: {e}"))?;
         drop(drivers);
     }

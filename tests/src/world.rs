@@ -24,6 +24,7 @@ use crate::cut::CutStorage;
 use crate::ensure;
 use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 use crate::ops::{self, End, Op};
+use crate::script::{Script, chance};
 use appends::Standing;
 
 /// Recoveries in a row that may be cut.
@@ -88,7 +89,14 @@ struct Session {
 
 /// See the module.
 pub struct World {
+    seed: u64,
+    /// Begins anew with each session and with each step, so that a step does the same whether or
+    /// not those before it are left out.
     rng: Rng,
+    /// What of the life is left out, and what was lived.
+    script: Script,
+    lived: Script,
+    story: Vec<String>,
     config: Config,
     weather: Weather,
     disk: CutStorage,
@@ -105,9 +113,7 @@ pub struct World {
 /// When the engine breaks its contract.
 pub fn live(seed: u64, cycles: u64, weather: Weather) -> Verdict<Summary> {
     let mut world = World::new(seed, weather);
-    for cycle in 0..cycles {
-        world.cycle().map_err(|what| format!("session {cycle}: {what}"))?;
-    }
+    world.live(cycles)?;
     Ok(world.summary())
 }
 
@@ -133,8 +139,45 @@ impl World {
         let mut rng = Rng::new(seed);
         let config = config(&mut rng);
         let disk = CutStorage::new(SimStorage::new(rng.next_u64(), Faults::default()));
-        let (model, summary) = (Model::default(), Summary::default());
-        Self { rng, config, weather, disk, model, summary, fresh_name: 0, tainted: false }
+        Self {
+            seed,
+            rng,
+            script: Script::default(),
+            lived: Script::default(),
+            story: Vec::new(),
+            config,
+            weather,
+            disk,
+            model: Model::default(),
+            summary: Summary::default(),
+            fresh_name: 0,
+            tainted: false,
+        }
+    }
+
+    /// The same, but only what this script keeps will be lived.
+    #[must_use]
+    pub fn scripted(seed: u64, weather: Weather, script: &Script) -> Self {
+        Self { script: script.clone(), ..Self::new(seed, weather) }
+    }
+
+    /// What was lived so far, and its story: a line for each step.
+    #[must_use]
+    pub fn told(&self) -> (&Script, &[String]) {
+        (&self.lived, &self.story)
+    }
+
+    /// Lives so many sessions, those left out that the script leaves out.
+    ///
+    /// # Errors
+    /// When the engine breaks its contract.
+    pub fn live(&mut self, cycles: u64) -> Verdict {
+        for number in 0..cycles {
+            if self.script.has_session(number) {
+                self.cycle(number).map_err(|what| format!("session {number}: {what}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// What the life came to so far.
@@ -149,11 +192,11 @@ impl World {
     }
 
     /// One session: opens, checks, does things, ends.
-    ///
-    /// # Errors
-    /// When the engine breaks its contract.
-    pub fn cycle(&mut self) -> Verdict {
+    fn cycle(&mut self, number: u64) -> Verdict {
         self.summary.cycles += 1;
+        self.rng = chance(self.seed, number, None);
+        self.lived.note_session(number);
+        self.story.push(format!("session {number} opens"));
         self.disk.world().set_faults(Faults::default());
         let mut session = self.open()?;
         self.set_weather();
@@ -166,7 +209,13 @@ impl World {
             if let (End::Cut(operations), true) = (end, step == cut_at) {
                 self.disk.cut_after(operations);
             }
+            if !self.script.has(number, step) {
+                continue;
+            }
+            self.rng = chance(self.seed, number, Some(step));
             let op = ops::next(&mut self.rng, session.names.len());
+            self.lived.note(number, step);
+            self.story.push(format!("  step {step}: {op:?}"));
             self.step(&mut session, &op).map_err(|what| format!("step {step}, {op:?}: {what}"))?;
             self.note(self.disk.world().fingerprint());
             if self.disk.is_cut() || session.halted {
@@ -174,6 +223,9 @@ impl World {
             }
         }
         self.summary.halts += u64::from(session.halted);
+        self.rng = chance(self.seed, number, Some(steps));
+        let cut = if self.disk.is_cut() { ", the power was cut" } else { "" };
+        self.story.push(format!("  ends: {end:?}{cut}"));
         self.end(session, end)
     }
 
@@ -234,7 +286,9 @@ impl World {
             if self.rng.below(3) != 0 {
                 break;
             }
-            self.disk.cut_after(1 + self.rng.below(40));
+            let operations = 1 + self.rng.below(40);
+            self.story.push(format!("  the power fails in operation {operations} of the open"));
+            self.disk.cut_after(operations);
             drop(self.open_once());
             if !self.disk.is_cut() {
                 self.disk.cut_after(0);

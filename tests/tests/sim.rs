@@ -5,20 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic;
 
+use sapwood_tests::campaign::{self, Campaign, FAILING, LIFE, POWER_CUTS, ROT, ROUGH};
 use sapwood_tests::rot::{self, Rotten};
-use sapwood_tests::world::{Summary, Weather, live};
+use sapwood_tests::script::Script;
+use sapwood_tests::world::{Summary, live};
 
 /// Sessions in all, unless told otherwise.
 const CYCLES: u64 = 2000;
 
-/// Sessions of one life.
-const LIFE: u64 = 12;
-
-const CALM: Weather = Weather { rough: false, failing: false };
-const ROUGH: Weather = Weather { rough: true, failing: false };
-const FAILING: Weather = Weather { rough: true, failing: true };
+/// Seeds of each kind that are lived twice, unless told otherwise.
+const TWICE: u64 = 10;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
@@ -29,31 +27,41 @@ fn number(name: &str) -> Option<u64> {
     Some(parsed.unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")))
 }
 
-fn one(name: &str, seed: u64, weather: Weather) -> Summary {
-    attempt(name, seed, || live(seed, LIFE, weather))
+/// The life of this seed, or what `SAPWOOD_SIM_KEEP` keeps of it.
+fn one(campaign: &Campaign, seed: u64) -> Summary {
+    let keep = std::env::var("SAPWOOD_SIM_KEEP").ok().filter(|text| !text.is_empty());
+    let script = keep.map_or_else(Script::default, |text| Script::parse(&text).unwrap());
+    match campaign.scripted(seed, &script) {
+        Ok(summary) => summary,
+        Err((what, _)) => fail(campaign, seed, &what),
+    }
 }
 
-fn attempt<T>(name: &str, seed: u64, run: impl FnOnce() -> Result<T, String>) -> T {
-    let what = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(lived)) => return lived,
-        Ok(Err(what)) => what,
-        Err(_) => "a panic, see above".into(),
-    };
-    panic!(
-        "seed {seed:#x}: {what}\n  again: SAPWOOD_SEED={seed:#x} cargo test -p sapwood-tests \
-         --test sim {name} -- --exact --nocapture"
-    );
+/// Tells how to live it again, and what it takes at least.
+fn fail(campaign: &Campaign, seed: u64, what: &str) -> ! {
+    let again = campaign.again(seed);
+    println!("seed {seed:#x}: {what}\n  again: {again}\n  making it shorter");
+    let loud = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let short = campaign.shrink(seed);
+    panic::set_hook(loud);
+    if let Some(short) = short {
+        println!("{}\n  {}", short.story.join("\n"), short.what);
+        println!("  again, only this: SAPWOOD_SIM_KEEP={} {again}", short.script);
+    }
+    panic!("seed {seed:#x}: {what}\n  again: {again}");
 }
 
-fn lives(name: &str, weather: Weather, share: u64, base: u64) {
+fn lives(campaign: &Campaign, share: u64) {
+    let name = campaign.name;
     if let Some(seed) = number("SAPWOOD_SEED") {
-        println!("{:?}", one(name, seed, weather));
+        println!("{:?}", one(campaign, seed));
         return;
     }
     let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(CYCLES);
     let mut all = Summary::default();
     for life in 0..(cycles * share / 100).div_ceil(LIFE) {
-        let summary = one(name, base + life, weather);
+        let summary = one(campaign, campaign.base + life);
         all.cycles += summary.cycles;
         all.cuts += summary.cuts;
         all.recovery_cuts += summary.recovery_cuts;
@@ -65,45 +73,54 @@ fn lives(name: &str, weather: Weather, share: u64, base: u64) {
     println!("{name}: {all:?}");
     assert!(all.acks > 0 && all.cuts > 0 && all.recovery_cuts > 0, "a dull run: {all:?}");
     assert!(all.taken > 0 && all.kept > 0, "cuts that took or kept nothing: {all:?}");
-    assert!(all.halts > 0 || !weather.failing, "no shard ever halted: {all:?}");
+    let failing = campaign.weather.is_some_and(|weather| weather.failing);
+    assert!(all.halts > 0 || !failing, "no shard ever halted: {all:?}");
 }
 
 #[test]
 fn sim_power_cuts() {
-    lives("sim_power_cuts", CALM, 50, 0x1000_0000);
+    lives(&POWER_CUTS, 50);
 }
 
 #[test]
 fn sim_rough_disk() {
-    lives("sim_rough_disk", ROUGH, 20, 0x2000_0000);
+    lives(&ROUGH, 20);
 }
 
 #[test]
 fn sim_failing_disk() {
-    lives("sim_failing_disk", FAILING, 30, 0x3000_0000);
+    lives(&FAILING, 30);
 }
 
 #[test]
 fn sim_rot() {
+    if let Some(seed) = number("SAPWOOD_SEED") {
+        one(&ROT, seed);
+        return;
+    }
     let mut all = Rotten::default();
     let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(CYCLES);
-    let seeds = match number("SAPWOOD_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0x4000_0000..0x4000_0000 + cycles / 20,
-    };
-    let one = seeds.end - seeds.start == 1;
-    for seed in seeds {
-        attempt("sim_rot", seed, || rot::live(seed, &mut all));
+    for seed in ROT.base..ROT.base + cycles / 20 {
+        if let Err(what) = campaign::attempt(|| rot::live(seed, &mut all)) {
+            fail(&ROT, seed, &what);
+        }
     }
     println!("sim_rot: {all:?}");
-    assert!(one || all.corrupt > 0 && all.lost > 0 && all.whole > 0, "a dull run: {all:?}");
+    assert!(all.corrupt > 0 && all.lost > 0 && all.whole > 0, "a dull run: {all:?}");
 }
 
+/// Everything that happens goes into the trace: each change of the disk, its bytes, its moment.
+/// `SAPWOOD_SIM_TWICE` sets how many seeds of each kind are lived twice.
 #[test]
 fn the_same_seed_lives_the_same_life() {
-    for seed in [1, 2, 3] {
-        let first = live(seed, 6, FAILING).unwrap();
-        assert_eq!(first, live(seed, 6, FAILING).unwrap(), "seed {seed}");
-        assert_ne!(first.trace, live(seed + 100, 6, FAILING).unwrap().trace);
+    let seeds = number("SAPWOOD_SIM_TWICE").unwrap_or(TWICE);
+    for campaign in [POWER_CUTS, ROUGH, FAILING] {
+        let weather = campaign.weather.unwrap();
+        let mut before = None;
+        for seed in campaign.base..campaign.base + seeds {
+            let first = live(seed, 6, weather).unwrap();
+            assert_eq!(first, live(seed, 6, weather).unwrap(), "seed {seed:#x}");
+            assert_ne!(before.replace(first.trace), Some(first.trace), "every life is the same");
+        }
     }
 }

@@ -19,10 +19,11 @@ use super::{Intake, LogStage, Staged, Staging};
 use crate::error::{Error, Result};
 use crate::io::buf::StageGuard;
 use crate::lsn::{Epoch, LogId, Lsn};
+use crate::planted::{Bug, planted};
 
 impl LogStage {
     pub(super) fn check_epoch(&self, epoch: Epoch) -> Result<()> {
-        if self.epoch == epoch {
+        if self.epoch == epoch || planted(Bug::FenceForgotten) {
             return Ok(());
         }
         let its_own = self.cutting && self.epoch.0 == epoch.0 + 1;
@@ -33,7 +34,7 @@ impl LogStage {
         self.epoch = Epoch(self.epoch.0 + 1);
         self.cutting = false;
         // A run belongs to one epoch: the next record opens another.
-        self.run_seq = 0;
+        self.run_seq = if planted(Bug::RunAcrossEpochs) { self.run_seq } else { 0 };
     }
 }
 

@@ -14,7 +14,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::buf::IoBuf;
 use super::os::Directory;
-use super::{Bell, Disk, DiskSpec, Done, Durable, File, Op, Wait, plain, planted};
+use super::{Bell, Disk, DiskSpec, Done, Durable, File, Op, Wait, plain};
+use crate::planted::{Bug, planted};
 
 /// A disk of pread and pwrite.
 pub(super) struct BlockingDisk {
@@ -59,7 +60,8 @@ impl BlockingDisk {
         let mut done = Done { token, result: Ok(0), buf: None, file: None };
         done.result = match op {
             Op::Write { file, offset, buf, persist } => {
-                let persist = (persist && !planted::skips_sync()).then_some(self.durable);
+                let persist = persist && !planted(Bug::DeviceSyncSkipped);
+                let persist = persist.then_some(self.durable);
                 let bytes = buf.as_slice();
                 let result = file.os().and_then(|file| {
                     plain::write(file, offset, bytes, persist, &mut self.resubmits)

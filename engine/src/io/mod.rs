@@ -33,7 +33,6 @@ mod host;
 mod lock;
 mod os;
 mod plain;
-mod planted;
 mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -14,6 +14,7 @@ use std::io;
 
 use super::buf::IoBuf;
 use super::{File, Mode, RESUBMITS_MAX, plain};
+use crate::planted::{Bug, planted};
 
 /// What a slot does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +136,14 @@ impl Slot {
             return self.failed(error);
         }
         let wrote = self.main.unsigned_abs() as usize;
-        if wrote != len {
+        if wrote != len && !planted(Bug::ShortIsWhole) {
             return self.again_unless_spent(|| plain::short_write(wrote, len));
         }
         match error_of(self.sync) {
             // A sync that was cancelled although its write was full is as good as none.
-            Some(error) if sync == Persist::Linked => self.failed(error),
+            Some(error) if sync == Persist::Linked && !planted(Bug::LinkedSyncLost) => {
+                self.failed(error)
+            }
             _ => Verdict::Over(Ok(len)),
         }
     }

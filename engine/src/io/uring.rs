@@ -26,9 +26,9 @@ use super::buf::{AlignedBuf, IoBuf};
 use super::os::Directory;
 use super::slot::{Kind, Part, Persist, Slot, Verdict};
 use super::{
-    Arena, Bell, Disk, DiskSpec, Done, Durable, File, IN_FLIGHT_MAX, Op, Wait, invalid, planted,
-    probe,
+    Arena, Bell, Disk, DiskSpec, Done, Durable, File, IN_FLIGHT_MAX, Op, Wait, invalid, probe,
 };
+use crate::planted::{Bug, planted};
 
 /// Places in the table of registered files: the lock, the segments and the manifest of one shard.
 const FIXED_FILES: usize = 16;
@@ -268,7 +268,7 @@ impl UringDisk {
         let slot = &mut self.slots[index as usize];
         match op {
             Op::Write { file, offset, buf, persist } => {
-                let sync = match (persist && !planted::skips_sync(), durable) {
+                let sync = match (persist && !planted(Bug::DeviceSyncSkipped), durable) {
                     (false, _) => Persist::No,
                     (true, Durable::Dsync) => Persist::Dsync,
                     (true, Durable::Fdatasync) => Persist::Linked,

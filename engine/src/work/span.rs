@@ -11,6 +11,7 @@
 use super::{Found, PART, Work};
 use crate::format::Run;
 use crate::lsn::SegmentId;
+use crate::planted::{Bug, planted};
 
 /// A batch of a span whose last is not there yet.
 pub(crate) struct Held {
@@ -63,6 +64,9 @@ impl Work<'_> {
 
     /// Drops the part of a span that the torn tail left; gives how many batches that were.
     pub(crate) fn drop_span(&mut self) -> u64 {
+        if planted(Bug::TornSpanKept) {
+            self.keep_span();
+        }
         let span = std::mem::take(&mut self.span);
         if let Some(first) = span.first() {
             (self.expected, self.prev_crc) = (first.found.seq, first.found.prev_crc);

@@ -1,0 +1,85 @@
+//! The table of bugs and of who caught them (tests/PLANTED.md).
+//!
+//! Not here: catching them (`catch`).
+
+use std::fmt::Write as _;
+
+use crate::Outcome;
+use crate::catch::SIMULATOR;
+
+/// So many bugs there are, at least, and so many the simulator catches by itself.
+const BUGS_MIN: usize = 40;
+const SIMULATED_MIN: usize = 25;
+
+/// Longest text of what was said in a row.
+const SAID_MAX: usize = 90;
+
+/// Who caught a bug.
+pub(crate) struct Caught {
+    pub(crate) suite: String,
+    /// The test that failed, or what was said.
+    pub(crate) what: String,
+    /// From the first run with the bug on, those suites included that did not see it.
+    pub(crate) seconds: f64,
+}
+
+/// A bug and its end.
+pub(crate) struct Row {
+    pub(crate) bug: (&'static str, &'static str, &'static str),
+    pub(crate) caught: Option<Caught>,
+}
+
+impl Row {
+    fn is_simulated(&self) -> bool {
+        self.caught.as_ref().is_some_and(|caught| caught.suite == SIMULATOR)
+    }
+
+    /// A row of the table.
+    pub(crate) fn line(&self) -> String {
+        let (name, breaks, story) = self.bug;
+        let Some(Caught { suite, what, seconds }) = &self.caught else {
+            return format!("| {name} | {breaks} | {story} | **nobody** | | |");
+        };
+        let what: String = what.replace('|', "/").chars().take(SAID_MAX).collect();
+        format!("| {name} | {breaks} | {story} | {suite} | {what} | {seconds:.1} |")
+    }
+}
+
+/// The page.
+pub(crate) fn page(rows: &[Row]) -> String {
+    let simulated = rows.iter().filter(|row| row.is_simulated()).count();
+    let mut page = format!(
+        "# Planted bugs\n\n\
+         {} bugs on purpose (`engine/src/planted.rs`), each caught; {simulated} of them by the \
+         simulator alone,\nfrom the seeds that every run begins with. Written by \
+         `tests/planted.sh`: run it after a change of the\nengine or of a suite.\n\n\
+         A bug goes to the simulator first, for a minute, then to the other suites, the shortest \
+         first, until one\nfails. *Seconds* count from the first of them, those included that did \
+         not see it.\n\n\
+         | bug | breaks | story | caught by | how | seconds |\n|---|---|---|---|---|---|\n",
+        rows.len()
+    );
+    for row in rows {
+        let _ = writeln!(page, "{}", row.line());
+    }
+    page
+}
+
+/// Whether the suites are as good as they have to be.
+pub(crate) fn judge(rows: &[Row], all: bool) -> Outcome {
+    let nobody = rows.iter().filter(|row| row.caught.is_none()).map(|row| row.bug.0);
+    let nobody: Vec<&str> = nobody.collect();
+    let simulated = rows.iter().filter(|row| row.is_simulated()).count();
+    println!(
+        "{} bugs, {} caught, {simulated} by the simulator",
+        rows.len(),
+        rows.len() - nobody.len()
+    );
+    if !nobody.is_empty() {
+        return Err(format!("not caught: {}", nobody.join(", ")));
+    }
+    if all && (rows.len() < BUGS_MIN || simulated < SIMULATED_MIN) {
+        return Err(format!("at least {BUGS_MIN} bugs, {SIMULATED_MIN} by the simulator"));
+    }
+    Ok(())
+}
