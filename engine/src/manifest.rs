@@ -690,7 +690,7 @@ impl Manifest {
         let Some(mut flight) = self.flight.take() else { return result.map(|_| ()) };
         flight.left -= 1;
         match (&flight.step, result) {
-            (Step::Grow { .. }, Err(error)) if is_space(&error) => {
+            (Step::Grow { .. } | Step::GrowSync { .. }, Err(error)) if is_space(&error) => {
                 // Nothing of the slot in force was touched, and the edits are in the queue again.
                 tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
                 // A snapshot that fits as things are is taken next; another one waits.
@@ -706,7 +706,7 @@ impl Manifest {
             return Ok(());
         }
         match flight.step {
-            Step::Grow { .. } if self.grow_failed => {}
+            Step::Grow { .. } | Step::GrowSync { .. } if self.grow_failed => {}
             Step::Grow { to } => {
                 // The writes were durable, the new length is metadata: sync the files too.
                 let slot = 1 - self.cursor.slot;
