@@ -22,6 +22,10 @@ sim SEED="":
 sim-many CYCLES="20000":
     SAPWOOD_SIM_CYCLES={{CYCLES}} cargo test --release -p sapwood-tests --test sim -- --nocapture
 
+# Every bug on purpose is planted in turn, and must be caught: tests/PLANTED.md.
+planted *BUGS:
+    tests/planted.sh {{BUGS}}
+
 # One fuzz target for so many seconds (nightly): record batch segment_scan manifest index.
 fuzz TARGET="record" SECS="60":
     cd fuzz && cargo +nightly fuzz run {{TARGET}} corpus/{{TARGET}} seeds/{{TARGET}} -- -max_total_time={{SECS}}

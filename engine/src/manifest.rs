@@ -329,11 +329,7 @@ pub(crate) fn write_snapshot(
     from: Cursor,
 ) -> Result<Cursor> {
     let seq = from.seq + 1;
-    let slot = match from.seq {
-        0 => 0,
-        _ if planted(Bug::SnapshotInPlace) => from.slot,
-        _ => 1 - from.slot,
-    };
+    let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
     let (bytes, crc) = frame(state, shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
     let mut created = false;
     for copy in 0..names::MANIFEST_COPIES {
@@ -629,7 +625,8 @@ impl Manifest {
         }
         state.checkpoint = durable;
         let (bytes, crc) = frame(&state, self.shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
-        let slot = 1 - self.cursor.slot;
+        let in_place = planted(Bug::SnapshotInPlace);
+        let slot = if in_place { self.cursor.slot } else { 1 - self.cursor.slot };
         let want = slot_bytes(bytes.len());
         let fits = bytes.len() as u64 <= self.lengths[slot];
         let cramped = now < self.cramped_until;

@@ -1,17 +1,18 @@
 //! Bugs on purpose: a suite that does not catch them sees nothing.
 //!
-//! Invariants: without `--cfg sapwood_planted`, which no feature, profile or dependency can turn on,
-//! [`planted`] is a constant `false`, no site is left in the code and no name of a bug in the
+//! Invariants: without `--cfg sapwood_planted`, which no feature, profile or dependency can turn
+//! on, [`planted`] is a constant `false`, no site is left in the code and no name of a bug in the
 //! binary. With it, one bug is chosen for the life of the process: `SAPWOOD_PLANTED=Name`.
 //!
 //! A site is one line where the code would be wrong like this. Each bug names the point of the
 //! contract that it breaks, or the lesson of other systems that it forgets:
 //!
-//! - contract: 1 acked is durable · 2 one order · 3 no dirty reads · 4 one writer · 5 after a crash
-//!   · 6 rot is told · 7 a failure halts · 8 a full disk is a state · 9 trimmed is told · 10 bounded
-//! - lessons: 1 durable before the ack, always · 2 a bad checksum is no end · 3 after a failed sync
-//!   the cache lies · 4 a lock does not fence · 5 a simulation sees no broken kernel contract ·
-//!   6 unknown is not failed
+//! - contract: 1 acked is durable · 2 one order · 3 no dirty reads · 4 one writer · 5 after a
+//!   crash · 6 rot is told · 7 a failure halts · 8 a full disk is a state · 9 trimmed is told ·
+//!   10 bounded
+//! - lessons: 1 durable before the ack, always · 2 a bad checksum is no end · 3 after a failed
+//!   sync the cache lies · 4 a lock does not fence · 5 a simulation sees no broken kernel contract
+//!   · 6 unknown is not failed
 //!
 //! One breaks what FORMAT.md promises besides: padding is zeroed.
 //!
@@ -46,7 +47,6 @@ bugs! {
     LinkedSyncLost: "contract 1, lesson 5", "of a write linked to its sync only the write counts";
     EditBeforeDurable: "contract 1", "edits of the manifest are answered once they are queued";
     EpochNotDurable: "contract 2", "a writer is handed out before its epoch is durable";
-    RunAcrossEpochs: "contract 2", "a fence leaves the run open that the older epoch began";
     CutForgotten: "contract 2", "the epoch that a cut begins says nothing of the cut";
     IdsAgain: "contract 2", "a checkpoint forgets which log ids were given";
     DirtyRead: "contract 3", "readers see a batch once it is handed to the disk";
@@ -64,7 +64,7 @@ bugs! {
     SealedTooEarly: "contract 5", "a segment is sealed before its last batch is durable";
     SyncBeforeWrite: "contract 5, lesson 5", "an index is synced while it is still being written";
     ManifestNotSynced: "contract 5", "edits are written without the sync flag";
-    SnapshotInPlace: "contract 5", "recovery writes its snapshot over the one in force";
+    SnapshotInPlace: "contract 5", "a snapshot is written over the one in force";
     ClosedForEver: "contract 5", "a clean close is believed by every later open";
     TailsForgotten: "contract 5", "a checkpoint does not bring the tails up to date";
     RetiredUncovered: "contract 5", "a segment retires before a checkpoint has its tails";

@@ -58,6 +58,8 @@ pub enum Op {
         /// How much of it goes.
         share: u64,
     },
+    /// Truncate all logs at their ends: segments come free.
+    TruncateAll,
     /// Append one record if the log ends where it does, or somewhere else.
     AppendIf {
         /// Which log.
@@ -163,6 +165,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         108..110 => Op::Flush { log },
         110..115 => Op::ReadOn { log, limit: 1 + rng.below(100) },
         98 if rng.below(4) == 0 => Op::Gc,
+        99 if rng.below(3) == 0 => Op::TruncateAll,
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

@@ -1,5 +1,5 @@
-//! What of a life is lived: which sessions, and which steps of each. All of it, or what is left of a
-//! life that was made shorter.
+//! What of a life is lived: which sessions, and which steps of each. All of it, or what is left of
+//! a life that was made shorter.
 //!
 //! Invariant: chance is drawn anew for each session and each step, from the seed and their numbers,
 //! so that what is kept of a life decides the same whatever is left out. (Engine and disk, which

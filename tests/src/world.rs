@@ -8,6 +8,7 @@
 
 mod appends;
 mod atomic;
+mod ends;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct Summary {
     pub recovery_cuts: u64,
     /// Sessions in which a shard halted.
     pub halts: u64,
+    /// Of them, those that went on with the shard opened again in place.
+    pub reopened: u64,
     /// Records acked.
     pub acks: u64,
     /// Records that were in flight at a cut and kept.
@@ -235,12 +238,6 @@ impl World {
         &self.model
     }
 
-    /// Cuts the power on a disk with these faults.
-    pub fn crash_with(&mut self, faults: Faults) {
-        self.disk.world().set_faults(faults);
-        self.crash();
-    }
-
     /// Opens the directory in this mode.
     ///
     /// # Errors
@@ -359,6 +356,11 @@ impl World {
         }
         self.disk.cut_after(0);
         self.collect(&mut session)?;
+        if session.halted && self.rng.below(3) == 0 {
+            self.reopen(&mut session)?;
+            self.crash();
+            return Ok(());
+        }
         if session.halted {
             // Or it is opened again on the same disk, where what failed may be read.
             self.tainted = self.rng.below(2) == 0;
@@ -431,10 +433,10 @@ impl World {
             Op::Collect => self.collect(session),
             Op::Read { log, from, limit } => self.read(session, log, from, limit),
             Op::Truncate { log, share } => self.truncate(session, log, share),
-            Op::Gc => match session.engine.gc() {
-                Ok(_) => Ok(()),
-                Err(error) => self.excuse(session, &error),
-            },
+            Op::TruncateAll => {
+                (0..session.names.len()).try_for_each(|log| self.truncate(session, log, 100))
+            }
+            Op::Gc => self.gc(session),
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
@@ -448,6 +450,9 @@ impl World {
 
     /// Errors that the weather explains end the session; others break the contract.
     fn excuse(&self, session: &mut Session, error: &Error) -> Verdict {
+        if self.weather.failing && matches!(error, Error::NoSpace(_)) {
+            return Ok(()); // no segment could be prepared; another will be
+        }
         let failing =
             self.weather.failing && matches!(error, Error::Halted { .. } | Error::Unknown { .. });
         session.halted |= failing;
@@ -571,7 +576,11 @@ impl World {
                     let fresh = truth.ack(end)?;
                     self.model.acks += fresh;
                 }
-                Err(error) => self.excuse(session, &error)?,
+                Err(error) => {
+                    let unknown = matches!(error, Error::Unknown { .. });
+                    ensure!(unknown, "staged, and told as not appended: {error}");
+                    self.excuse(session, &error)?;
+                }
             }
         }
         Ok(())
@@ -613,6 +622,21 @@ impl World {
         if !self.disk.is_cut() {
             self.truth(session, log).start = to;
         }
+        Ok(())
+    }
+
+    /// Collects; files that nobody needs are gone then.
+    fn gc(&mut self, session: &mut Session) -> Verdict {
+        let report = match session.engine.gc() {
+            Ok(report) => report,
+            Err(error) => return self.excuse(session, &error),
+        };
+        let files = Storage::list(&self.disk).map_err(|e| e.to_string())?;
+        let segments = files.iter().filter(|name| name.starts_with("segment-")).count();
+        // Besides those that are kept: a spare of each shard, one in preparation, one being filled.
+        let most = report.kept.len() + 3 * usize::from(self.config.shards);
+        let failing = self.weather.failing || self.disk.is_cut();
+        ensure!(failing || segments <= most, "{segments} segments, at most {most} are needed");
         Ok(())
     }
 

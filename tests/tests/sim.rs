@@ -66,6 +66,7 @@ fn lives(campaign: &Campaign, share: u64) {
         all.cuts += summary.cuts;
         all.recovery_cuts += summary.recovery_cuts;
         all.halts += summary.halts;
+        all.reopened += summary.reopened;
         all.acks += summary.acks;
         all.kept += summary.kept;
         all.taken += summary.taken;

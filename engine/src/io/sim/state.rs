@@ -276,7 +276,9 @@ impl State {
         if fails {
             pending.forsaken = true;
             let change = pending.change.clone();
-            change.apply(&mut inode.live, || tear.below(2) == 0);
+            // All of it may be readable: whoever believes what he reads keeps what will be gone.
+            let whole = tear.below(3) == 0;
+            change.apply(&mut inode.live, || whole || tear.below(2) == 0);
             return Err(errno(libc::EIO));
         }
         let change = pending.change.clone();

@@ -5,9 +5,10 @@
 //! planted sim SECONDS                 the simulator alone, with the bug of SAPWOOD_PLANTED
 //! ```
 //!
-//! A suite that fails without any bug proves nothing: the first run is without, and must pass. Then
-//! each bug goes to the simulator, from the seeds of every day, and after that to the other suites,
-//! the shortest first, until one fails.
+//! Each bug goes to the simulator, from the seeds of every day, and after that to the other
+//! suites, until one fails. A suite that fails without any bug proves nothing: one that has caught
+//! a bug is run once without, and must pass. What runs with some bugs found is kept, and the table
+//! is written once there is a row for each.
 //!
 //! Exit code 0: every bug was caught, and enough of them by the simulator. 1: see the last lines.
 

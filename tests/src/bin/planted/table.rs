@@ -2,7 +2,9 @@
 //!
 //! Not here: catching them (`catch`).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::{fs, io};
 
 use crate::Outcome;
 use crate::catch::SIMULATOR;
@@ -45,17 +47,45 @@ impl Row {
     }
 }
 
+/// Rows by the name of their bug.
+pub(crate) type Rows = BTreeMap<&'static str, Row>;
+
+/// What runs before this one found; nothing when there was none.
+pub(crate) fn read(path: &str, bugs: &[(&'static str, &'static str, &'static str)]) -> Rows {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let row = |line: &str| {
+        let mut words = line.split('\t');
+        let name = words.next()?;
+        let bug = *bugs.iter().find(|bug| bug.0 == name)?;
+        let (suite, what) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let seconds = words.next()?.parse().ok()?;
+        Some((bug.0, Row { bug, caught: Some(Caught { suite, what, seconds }) }))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// Keeps what was found.
+pub(crate) fn write(path: &str, rows: &Rows) -> io::Result<()> {
+    let mut text = String::new();
+    for (name, row) in rows {
+        if let Some(Caught { suite, what, seconds }) = &row.caught {
+            let what = what.replace(['\t', '\n'], " ");
+            let _ = writeln!(text, "{name}\t{suite}\t{what}\t{seconds:.1}");
+        }
+    }
+    fs::write(path, text)
+}
+
 /// The page.
-pub(crate) fn page(rows: &[Row]) -> String {
+pub(crate) fn page(rows: &[&Row]) -> String {
     let simulated = rows.iter().filter(|row| row.is_simulated()).count();
     let mut page = format!(
         "# Planted bugs\n\n\
          {} bugs on purpose (`engine/src/planted.rs`), each caught; {simulated} of them by the \
          simulator alone,\nfrom the seeds that every run begins with. Written by \
          `tests/planted.sh`: run it after a change of the\nengine or of a suite.\n\n\
-         A bug goes to the simulator first, for a minute, then to the other suites, the shortest \
-         first, until one\nfails. *Seconds* count from the first of them, those included that did \
-         not see it.\n\n\
+         A bug goes to the simulator first, for 45 seconds, then to the other suites until one \
+         fails. *Seconds*\ncount from the first of them, those included that did not see it.\n\n\
          | bug | breaks | story | caught by | how | seconds |\n|---|---|---|---|---|---|\n",
         rows.len()
     );
@@ -66,7 +96,7 @@ pub(crate) fn page(rows: &[Row]) -> String {
 }
 
 /// Whether the suites are as good as they have to be.
-pub(crate) fn judge(rows: &[Row], all: bool) -> Outcome {
+pub(crate) fn judge(rows: &[&Row]) -> Outcome {
     let nobody = rows.iter().filter(|row| row.caught.is_none()).map(|row| row.bug.0);
     let nobody: Vec<&str> = nobody.collect();
     let simulated = rows.iter().filter(|row| row.is_simulated()).count();
@@ -78,7 +108,7 @@ pub(crate) fn judge(rows: &[Row], all: bool) -> Outcome {
     if !nobody.is_empty() {
         return Err(format!("not caught: {}", nobody.join(", ")));
     }
-    if all && (rows.len() < BUGS_MIN || simulated < SIMULATED_MIN) {
+    if rows.len() < BUGS_MIN || simulated < SIMULATED_MIN {
         return Err(format!("at least {BUGS_MIN} bugs, {SIMULATED_MIN} by the simulator"));
     }
     Ok(())
