@@ -3,15 +3,28 @@
 //! Invariants: a segment is listed only once its seal is durable and its index a file, so both
 //! never change any more; `tiered` is durable before it is shown, and never taken back.
 //!
+//! Facts of logs are those of durable frames of the manifest, as a snapshot tells them.
+//!
 //! Not here: the copy itself (a crate of its own makes it), when a tiered segment goes (`gc`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::format::manifest::Edit;
-use crate::inner::change;
-use crate::lsn::{SegmentId, ShardId};
+use crate::format::manifest::{Chain, Edit, Frame, LogFacts, SNAPSHOT};
+use crate::inner::{change, wait};
+use crate::lsn::{LogId, SegmentId, ShardId};
+use crate::manifest::Manifest;
 use crate::names;
+use crate::reply::Reply;
+use crate::shard::{Port, Request};
 use crate::view::SegmentView;
+
+/// A shard is asked about so many logs at once: it appends nothing meanwhile.
+const LOGS_PER_LOOK: usize = 256;
 
 /// A sealed segment, as a tier sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +79,33 @@ impl Engine {
         found
     }
 
+    /// What the manifest durably says of a shard's logs: directory, logs (without the segments that
+    /// hold them), cuts, damage, as a snapshot. Logs that do not exist are left out. Each log is as
+    /// of one moment, not all of them as of the same. Blocks for a turn of the shard for every 256
+    /// of them.
+    ///
+    /// # Errors
+    /// `Invalid` for a shard that does not exist and in a read-only engine; else as the shard says.
+    pub fn log_facts(&self, shard: ShardId, logs: &[LogId]) -> Result<Frame> {
+        if shard.0 >= self.facts().shards {
+            return Err(Error::Invalid(format!("there is no shard {shard}")));
+        }
+        let port = self.inner.port(shard)?;
+        let mut frame = look(&port, &[])?;
+        for logs in logs.chunks(LOGS_PER_LOOK) {
+            frame.edits.extend(look(&port, logs)?.edits);
+        }
+        // Logs before cuts before damage, as in a snapshot.
+        frame.edits.sort_by_key(|edit| match edit {
+            Edit::Log(_) => 1,
+            Edit::Cut { .. } => 2,
+            Edit::Damage(_) => 3,
+            _ => 0,
+        });
+        frame.edits.insert(0, Edit::Directory(*self.facts()));
+        Ok(frame)
+    }
+
     /// Records, durably, that the tier has a whole copy of this segment, records checked. In an
     /// engine with an [`Archive`](crate::archive::Archive) its file may go from here on, once all
     /// older ones of its shard are tiered too and the logs' local retention lets it go. Blocks
@@ -96,4 +136,34 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Looks at some logs between two turns of their shard.
+fn look(port: &Arc<Port>, logs: &[LogId]) -> Result<Frame> {
+    let taken = Arc::new(Mutex::new(None));
+    let (theirs, logs) = (Arc::clone(&taken), logs.iter().copied().collect::<BTreeSet<_>>());
+    let shard = port.view.shard;
+    let look = move |manifest: &Manifest| {
+        let (state, facts) = (&manifest.state, &manifest.state.facts);
+        let known = logs.iter().filter_map(|log| state.logs.get(log));
+        let mut edits: Vec<Edit> = known
+            .map(|log| Edit::Log(LogFacts { chain: Chain::default(), ..log.clone() }))
+            .collect();
+        for log in &logs {
+            let cuts = state.cuts.get(log).into_iter().flat_map(|cuts| cuts.iter());
+            edits.extend(cuts.map(|(epoch, first_lsn)| Edit::Cut { log: *log, epoch, first_lsn }));
+        }
+        let damages = state.damages.iter().filter(|d| d.log.is_some_and(|log| logs.contains(&log)));
+        edits.extend(damages.copied().map(Edit::Damage));
+        let (directory, lineage, term) = (facts.directory, facts.lineage, state.term);
+        let (flags, seq) = (SNAPSHOT, manifest.seq());
+        let frame =
+            Frame { flags, directory, lineage, shard, term, seq, edits, ..Frame::default() };
+        *theirs.lock() = Some(frame);
+    };
+    let reply = Reply::new();
+    port.request(Request::Look(Box::new(look), Arc::clone(&reply)))?;
+    wait(port, &reply)?;
+    let frame = taken.lock().take();
+    frame.ok_or(Error::Closed)
 }

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use archives::{Fault, Memory};
 use common::{config, folder, payloads};
+use sapwood::format::Edit;
 use sapwood::{
     Components, Config, Engine, Error, From, Log, LogOptions, LogSettings, Lsn, SegmentId, ShardId,
 };
@@ -349,4 +350,33 @@ fn reopened_with_the_archive_and_without_it() {
     let reading = Config { read_only: true, ..config(dir.path()) };
     let engine = open(reading, Some(&memory));
     assert!(payloads(&engine.log("a").unwrap()) == expected(count + 10));
+}
+
+/// What a tier is told of logs: start, epochs and cuts as they are durable, nothing of others.
+#[test]
+fn facts_of_logs_are_those_of_the_manifest() {
+    let dir = folder();
+    let engine = open(config(dir.path()), None);
+    let (a, b) = (engine.log("a").unwrap(), engine.log("b").unwrap());
+    append(&a, 0..20);
+    a.truncate(Lsn(4)).unwrap();
+    a.writer().unwrap().cut_to(Lsn(12)).wait().unwrap();
+    append(&b, 0..3);
+    let missing = sapwood::LogId::new(ShardId(0), 999);
+    let frame = engine.log_facts(ShardId(0), &[missing, a.id()]).unwrap();
+    let facts = engine.facts();
+    assert_eq!((frame.directory, frame.lineage), (facts.directory, facts.lineage));
+    assert!(frame.term > 0 && frame.seq > 0);
+    let [Edit::Directory(directory), Edit::Log(log), Edit::Cut { log: of, first_lsn, .. }] =
+        &*frame.edits
+    else {
+        panic!("{:?}", frame.edits)
+    };
+    assert_eq!(directory, facts);
+    assert_eq!((&*log.name, log.id, log.start), ("a", a.id(), Lsn(4)));
+    assert_eq!(log.epochs.last().map(|(_, first)| *first), Some(Lsn(12)));
+    assert!(log.chain.links.is_empty());
+    assert_eq!((*of, *first_lsn), (a.id(), Lsn(12)));
+    assert_eq!(engine.log_facts(ShardId(0), &[]).unwrap().edits.len(), 1);
+    assert!(matches!(engine.log_facts(ShardId(9), &[]), Err(Error::Invalid(_))));
 }

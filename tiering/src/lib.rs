@@ -2,11 +2,18 @@
 //!
 //! Sealed segments of a [`sapwood`] engine to object storage and back.
 //!
-//! What is here: the object format (`FORMAT.md`), from a segment's bytes to an object's and back,
-//! with every checksum looked at on the way.
+//! What is here: the object format and the names of objects (`FORMAT.md`), stores, and the tier
+//! that uploads what an engine has sealed, with every checksum looked at on the way.
 //!
 //! Not here: the log itself, and what leaves its local disk (`sapwood`).
 
 pub mod gather;
+pub mod layout;
 pub mod object;
+mod pace;
 pub mod pack;
+pub mod store;
+mod tier;
+pub mod upload;
+
+pub use tier::{Damaged, Settings, Status, Tier};
