@@ -360,30 +360,9 @@ impl Sealer {
     ) -> io::Result<()> {
         let shard = view.shard;
         self.busy = false;
-        let Some((mut job, step)) = self.work.take() else { return Ok(()) };
+        let Some((job, step)) = self.work.take() else { return Ok(()) };
         if let Err(error) = done.result {
-            let missing = error.kind() == io::ErrorKind::NotFound;
-            if matches!(step, Step::Creating { .. }) && job.reused && missing {
-                job.reused = false;
-                self.work = Some((job, step));
-                return Ok(());
-            }
-            if matches!(step, Step::Trimming) {
-                tracing::warn!(shard = shard.0, %error, "giving back the rest of a segment failed");
-                return Ok(());
-            }
-            let name = names::index(shard, job.number);
-            let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
-            if job.owed.is_some() {
-                job.reused = true;
-                self.owed.push_front(job);
-                self.owed_at = Some(now + RETRY_NS);
-                return Ok(());
-            }
-            tracing::warn!(shard = shard.0, segment = job.id.0, %error, "sealing failed");
-            self.queue.push_front(job);
-            self.failed = true;
-            self.retry_at = now + RETRY_NS;
+            self.put_back(disk, shard, (job, step), &error, now);
             return Ok(());
         }
         let step = match step {
@@ -419,6 +398,39 @@ impl Sealer {
         };
         self.work = Some((job, step));
         Ok(())
+    }
+
+    /// An operation failed: what it was part of is done again later, from its beginning.
+    fn put_back(
+        &mut self,
+        disk: &mut dyn Disk,
+        shard: ShardId,
+        (mut job, step): (Job, Step),
+        error: &io::Error,
+        now: u64,
+    ) {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        if matches!(step, Step::Creating { .. }) && job.reused && missing {
+            job.reused = false;
+            self.work = Some((job, step));
+            return;
+        }
+        if matches!(step, Step::Trimming) {
+            tracing::warn!(shard = shard.0, %error, "giving back the rest of a segment failed");
+            return;
+        }
+        let name = names::index(shard, job.number);
+        let _ = disk.submit(TOKEN_IGNORED, Op::Remove { name });
+        if job.owed.is_some() {
+            job.reused = true;
+            self.owed.push_front(job);
+            self.owed_at = Some(now + RETRY_NS);
+            return;
+        }
+        tracing::warn!(shard = shard.0, segment = job.id.0, %error, "sealing failed");
+        self.queue.push_front(job);
+        self.failed = true;
+        self.retry_at = now + RETRY_NS;
     }
 }
 

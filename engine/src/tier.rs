@@ -145,9 +145,9 @@ fn look(port: &Arc<Port>, logs: &[LogId]) -> Result<Frame> {
     let shard = port.view.shard;
     let look = move |manifest: &Manifest| {
         let (state, facts) = (&manifest.state, &manifest.state.facts);
-        let known = logs.iter().filter_map(|log| state.logs.get(log));
+        let known = logs.iter().filter_map(|log| state.logs.get(*log));
         let mut edits: Vec<Edit> = known
-            .map(|log| Edit::Log(LogFacts { chain: Chain::default(), ..log.clone() }))
+            .map(|log| Edit::Log(LogFacts { chain: Chain::default(), ..log.facts() }))
             .collect();
         for log in &logs {
             let cuts = state.cuts.get(log).into_iter().flat_map(|cuts| cuts.iter());

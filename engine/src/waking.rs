@@ -149,13 +149,25 @@ impl Waking {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::intake::IntakeSpec;
-    use crate::io::os::OsClock;
     use std::sync::Arc;
     use std::thread;
+
+    /// Nothing here waits by the clock.
+    struct Still;
+
+    impl Clock for Still {
+        fn wall_us(&self) -> u64 {
+            0
+        }
+        fn mono_ns(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, _: std::time::Duration) {}
+    }
 
     fn intake(driven: bool) -> Arc<Intake> {
         let spec = IntakeSpec {
@@ -168,7 +180,7 @@ mod tests {
             span_bytes_max: 1 << 20,
             driven: driven.then_some(std::time::Duration::from_secs(5)),
         };
-        Arc::new(Intake::new(&spec, Arc::new(OsClock)).unwrap())
+        Arc::new(Intake::new(&spec, Arc::new(Still)).unwrap())
     }
 
     /// `callers` sleep for batch 1, which is acked; gives the steps until nobody is to be woken.
@@ -182,7 +194,7 @@ mod tests {
         while intake.word(1).sleepers() < callers {
             thread::yield_now();
         }
-        let (clock, meters) = (OsClock, Meters::default());
+        let (clock, meters) = (Still, Meters::default());
         let mut waking = Waking::default();
         waking.landed(0, 0, &meters);
         waking.acked(intake, (0, 1), callers, &mut Vec::new());

@@ -1,10 +1,10 @@
-//! The manifest's own writes fail: an edit, a snapshot into the other slot, the growth of a slot, at
-//! an open and at a close; in one copy or in both, before they began or after they landed, once and
-//! for ever, short and late.
+//! The manifest's own writes fail: an edit, a snapshot into the other slot, the growth of a slot,
+//! at an open and at a close; in one copy or in both, before they began or after they landed, once
+//! and for ever, short and late.
 //!
-//! Whatever fails: the caller is told, the first cause is kept and shown, nothing is tried again and
-//! then acked, another shard goes on; and a reopening, in place or after a power cut, finds the old
-//! state or the new one, with all that was answered before.
+//! Whatever fails: the caller is told, the first cause is kept and shown, nothing is tried again
+//! and then acked, another shard goes on; and a reopening, in place or after a power cut, finds
+//! the old state or the new one, with all that was answered before.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,9 +1,9 @@
 //! The simulated storage with a hook at every operation, blocking or of a disk: to fail it, to hold
 //! its completion back, to look at the world in the middle of it.
 //!
-//! Invariants: a hook sees each operation once before it, and once after it has ended well; one that
-//! fails before it began leaves nothing, one that landed is all there and told as failed all the
-//! same (what a lost answer looks like). Without a word of the hook nothing is changed.
+//! Invariants: a hook sees each operation once before it, and once after it has ended well; one
+//! that fails before it began leaves nothing, one that landed is all there and told as failed all
+//! the same (what a lost answer looks like). Without a word of the hook nothing is changed.
 //!
 //! Not here: failures by chance (`sim::Faults`), what hooks are for (the tests).
 

@@ -144,7 +144,7 @@ pub fn facts(logs: &[(u64, u64)]) -> Frame {
     let log = |(log, start): &(u64, u64)| {
         Edit::Log(LogFacts {
             id: log_id(*log),
-            name: format!("log-{log}"),
+            name: format!("log-{log}").into(),
             start: Lsn(*start),
             epochs: vec![(Epoch(1), Lsn(0)), (Epoch(2), Lsn(20))],
             ..LogFacts::default()
