@@ -113,6 +113,8 @@ pub(crate) struct Cursor {
     assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
     trims: Option<u64>,
+    /// The view's count of segments that moved when the batch at hand was looked for.
+    moves: u64,
 }
 
 impl Cursor {
@@ -124,6 +126,7 @@ impl Cursor {
             next: from.lsn,
             not_before_us,
             trims: None,
+            moves: 0,
             cuts: Cuts::default(),
             known: from.epoch,
             spot: None,
@@ -216,15 +219,24 @@ impl Cursor {
 
     /// Moves to the next record. `disk`: reading from disk is allowed here.
     pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
-        match self.advance(disk) {
-            // Its segment left the disk while it was read, and the record is kept: look again.
-            Err(Error::Corrupt(damage)) if !self.source.view.has(damage.segment) => {
-                self.forget();
-                self.placed_for = None;
-                self.advance(disk)
+        loop {
+            match self.advance(disk) {
+                // Its segment moved into another file while it was read: look again.
+                Err(Error::Corrupt(_)) if self.source.view.moves() != self.moves => self.unplace(),
+                // It left the disk, and the record is kept: the same, once.
+                Err(Error::Corrupt(damage)) if !self.source.view.has(damage.segment) => {
+                    self.unplace();
+                    return self.advance(disk);
+                }
+                step => return step,
             }
-            step => step,
         }
+    }
+
+    /// Forgets where it stands in which file.
+    fn unplace(&mut self) {
+        self.forget();
+        (self.placed_for, self.file, self.window) = (None, None, None);
     }
 
     fn advance(&mut self, disk: bool) -> Result<Step> {
@@ -378,8 +390,10 @@ impl Cursor {
                     drop(view);
                     return Err(self.known_damage(&facts));
                 }
+                self.moves = self.source.view.moves();
                 let spot = self.spot.as_ref();
-                spot.and_then(|spot| view.segments.get(&spot.segment)).map(|seen| seen.end)
+                let seen = spot.and_then(|spot| Some((spot, view.segments.get(&spot.segment)?)));
+                seen.filter(|(spot, seen)| spot.nonce == seen.nonce).map(|(_, seen)| seen.end)
             };
             match (&self.spot, end) {
                 (Some(spot), Some(end)) if spot.offset < end => {
@@ -394,8 +408,8 @@ impl Cursor {
                     if !disk && self.place_needs_disk() {
                         return Ok(Step::Disk);
                     }
-                    if end.is_none() {
-                        self.spot = None; // its segment has left the disk
+                    if end.is_none() && self.spot.is_some() {
+                        self.unplace(); // its segment has left the disk, or moved
                     }
                     self.place()?;
                     if self.wanted.is_some() {

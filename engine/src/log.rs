@@ -155,13 +155,16 @@ impl Log {
             }
             (log.and_then(|log| log.chain.last()), found.max(start))
         };
+        let file_of = |id| source.view.lock().segments.get(&id).map(|seen| seen.file);
         while let Some(at) = link {
-            let file = source.view.lock().segments.get(&at.segment).map(|seen| seen.file);
+            let file = file_of(at.segment);
             // Its index is not here: from the start on, records are looked at one by one.
             let Some(file) = file else { return Ok(Lsn(0)) };
             let which = Which { shard: source.view.shard, segment: at.segment, file };
             let entry = match source.indexes.find(which, self.id) {
                 Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
+                // It moved into another file meanwhile: there again.
+                Err(_) if file_of(at.segment) != Some(file) => continue,
                 entry => entry?,
             };
             let Some(entry) = entry else { break };

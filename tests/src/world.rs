@@ -49,6 +49,8 @@ pub struct Summary {
     pub recovery_cuts: u64,
     /// Sessions in which a shard halted.
     pub halts: u64,
+    /// Segments that moved into another file.
+    pub relocations: u64,
     /// Records acked.
     pub acks: u64,
     /// Records that were in flight at a cut and kept.
@@ -174,6 +176,8 @@ impl World {
             }
         }
         self.summary.halts += u64::from(session.halted);
+        let moved = session.engine.metrics().iter().map(|shard| shard.relocations).sum::<u64>();
+        self.summary.relocations += moved;
         self.end(session, end)
     }
 
@@ -377,10 +381,8 @@ impl World {
             Op::Collect => self.collect(session),
             Op::Read { log, from, limit } => self.read(session, log, from, limit),
             Op::Truncate { log, share } => self.truncate(session, log, share),
-            Op::Gc => match session.engine.gc() {
-                Ok(_) => Ok(()),
-                Err(error) => self.excuse(session, &error),
-            },
+            Op::Gc => self.gc(session),
+            Op::Thin { log } => self.thin(session, log),
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
@@ -560,6 +562,23 @@ impl World {
             self.truth(session, log).start = to;
         }
         Ok(())
+    }
+
+    fn gc(&mut self, session: &mut Session) -> Verdict {
+        match session.engine.gc() {
+            Ok(_) => Ok(()),
+            Err(error) => self.excuse(session, &error),
+        }
+    }
+
+    fn thin(&mut self, session: &mut Session, stays: usize) -> Verdict {
+        for log in (0..session.names.len()).filter(|log| *log != stays) {
+            self.truncate(session, log, 100)?;
+            if session.halted {
+                return Ok(());
+            }
+        }
+        self.gc(session)
     }
 
     fn create(&mut self, session: &mut Session, count: usize) -> Verdict {
