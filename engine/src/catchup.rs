@@ -21,7 +21,9 @@ use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
 use crate::format::manifest::Link;
-use crate::format::{BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN};
+use crate::format::{
+    BATCH_COMPACTED, BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN,
+};
 use crate::index::{Indexes, Which};
 use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
@@ -100,8 +102,9 @@ pub(crate) struct Cursor {
     spot: Option<Spot>,
     /// The LSN for which `spot` was looked up: without progress since, a second look-up is damage.
     placed_for: Option<Lsn>,
-    file: Option<(SegmentId, File)>,
-    window: Option<(SegmentId, u64, Window)>,
+    /// By the nonce of its life: a segment may live on in another file.
+    file: Option<(u64, File)>,
+    window: Option<(u64, u64, Window)>,
     /// The batch at hand.
     batch: Vec<u8>,
     items: Vec<Item>,
@@ -602,7 +605,9 @@ impl Cursor {
             }
         };
         spot.offset += header.padded_bytes(unit) as u64;
-        spot.seq = Some(header.seq + 1);
+        // In a compacted segment another batch comes next than the one that came then.
+        let dense = header.compat & BATCH_COMPACTED == 0;
+        spot.seq = dense.then_some(header.seq + 1);
         let Ok(batch) = whole else { return Ok(false) };
         let wanted = |run: &Run| run.log == self.log && run.last_lsn() >= self.next;
         if !batch.runs.iter().any(|run| wanted(&run)) {
@@ -615,14 +620,15 @@ impl Cursor {
 
     fn read_batch(&mut self, end: u64) -> Result<()> {
         let Some(spot) = &self.spot else { return Ok(()) };
-        let (segment, at, unit) = (spot.segment, spot.offset, self.source.unit);
-        let stale = self.window.as_ref().is_none_or(|(id, until, window)| {
-            *id != segment || *until <= at || !window.reaches_back_to(at)
+        let (at, unit) = (spot.offset, self.source.unit);
+        let (nonce, number) = (spot.nonce, spot.number);
+        let stale = self.window.as_ref().is_none_or(|(life, until, window)| {
+            *life != nonce || *until <= at || !window.reaches_back_to(at)
         });
         if stale {
-            let name = names::segment(self.source.view.shard, spot.number);
+            let name = names::segment(self.source.view.shard, number);
             let file = match &self.file {
-                Some((id, file)) if *id == segment => file.clone(),
+                Some((life, file)) if *life == nonce => file.clone(),
                 _ => match self.source.storage.open(&name, Mode::Read) {
                     Ok((file, _)) => file,
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -632,9 +638,9 @@ impl Cursor {
                     Err(e) => return Err(Error::io(format!("opening {name}"), e)),
                 },
             };
-            self.file = Some((segment, file.clone()));
+            self.file = Some((nonce, file.clone()));
             let window = Window::open(&self.source.storage, &file, at, end)?;
-            self.window = Some((segment, end, window));
+            self.window = Some((nonce, end, window));
         }
         let Some((_, _, window)) = &mut self.window else { return Ok(()) };
         let bytes = window.at(at, unit.max(UNIT_MIN))?;

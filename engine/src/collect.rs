@@ -106,6 +106,8 @@ pub(crate) struct Collector {
     reclaiming: bool,
     pub relocator: Relocator,
     relocating: bool,
+    /// The pass has passed over a segment that was being weighed or moved.
+    passed_over: bool,
     /// The segment that the pass comes to next; `None`: there is no pass.
     next: Option<SegmentId>,
     /// What had changed when the last pass began.
@@ -219,6 +221,7 @@ impl Collector {
             reclaiming: false,
             relocator,
             relocating: false,
+            passed_over: false,
             next: None,
             seen: None,
             uncovered: 0,
@@ -340,6 +343,15 @@ impl Collector {
         } else if let Job::None = self.job {
             self.relocating = self.relocator.step(yard);
             self.busy = self.relocating;
+            self.look_again();
+        }
+    }
+
+    /// What the pass has passed over is looked at once relocation is through with it.
+    fn look_again(&mut self) {
+        if self.passed_over && !self.relocator.is_busy() {
+            self.passed_over = false;
+            self.seen = None;
         }
     }
 
@@ -350,7 +362,7 @@ impl Collector {
             self.marks.insert(segment, Mark { survey, ..Mark::default() });
             let bytes = old.sealed.map_or(0, |was| file_bytes(&yard.manifest.state, &old, &was));
             self.reclaim.size(old.file, bytes);
-            self.seen = None;
+            (self.seen, self.passed_over) = (None, false);
         }
         self.reclaim.spared = self.relocator.spared();
     }
@@ -420,7 +432,11 @@ impl Collector {
                 break;
             };
             self.next = Some(SegmentId(id.0 + 1));
-            let Some(sealed) = facts.sealed.filter(|_| !self.relocator.has(id)) else { continue };
+            let Some(sealed) = facts.sealed else { continue };
+            if self.relocator.has(id) {
+                self.passed_over = true;
+                continue;
+            }
             let known = self.marks.contains_key(&id);
             let mark = self.marks.entry(id).or_default();
             if !known && facts.term == state.term {
@@ -507,6 +523,7 @@ impl Collector {
         if std::mem::take(&mut self.relocating) {
             self.relocator.complete(yard, done);
             self.reclaim.spared = self.relocator.spared();
+            self.look_again();
             return;
         }
         if std::mem::take(&mut self.reclaiming) {

@@ -197,6 +197,11 @@ impl Relocator {
         self.percent == 0 || held
     }
 
+    /// Whether any segment is being looked at or moved.
+    pub(crate) fn is_busy(&self) -> bool {
+        !matches!(self.job, Job::None)
+    }
+
     /// Whether this segment is being looked at or moved: nothing else is to be done with it.
     pub(crate) fn has(&self, segment: SegmentId) -> bool {
         match &self.job {

@@ -175,6 +175,38 @@ fn a_segment_moves_under_its_reader() {
     }
 }
 
+/// A reader that a cut made look its place up anew had the segment's first file open yet, by the
+/// segment's id, and read the new life's batches in it: they were called damaged. Found by
+/// `sim_power_cuts`.
+#[test]
+fn a_reader_that_looks_anew_opens_the_file_that_is_there() {
+    let (mut life, _, b) = settled(62);
+    let count = life.model["b"].acked;
+    let mut reader = life.engine.log("b").unwrap().reader(From::Start).unwrap();
+    let mut next = 0;
+    read_on(&mut reader, "b", &mut next, 2);
+    thin(&mut life);
+    life.cut(&b, "b", 0, count - 1);
+    assert!(collect(&mut life).relocated_segments >= 2);
+    read_on(&mut reader, "b", &mut next, u64::MAX);
+    assert_eq!(next, count - 1);
+}
+
+/// The staging memory has the batches yet that a segment had in its first life: behind a batch of
+/// the new one, the one that came then was taken for the next, and the place in the file was lost.
+#[test]
+fn what_moved_is_not_mixed_with_what_is_in_memory() {
+    let (mut life, _, _) = settled_with(63, Config { stage_bytes: 16 << 20, ..config() }, None);
+    thin(&mut life);
+    assert!(collect(&mut life).relocated_segments >= 2);
+    for from in 0..life.model["b"].acked {
+        let mut reader = life.engine.log("b").unwrap().reader(From::Lsn(Lsn(from))).unwrap();
+        let mut next = from;
+        read_on(&mut reader, "b", &mut next, u64::MAX);
+        assert_eq!(next, life.model["b"].acked);
+    }
+}
+
 /// A copy that finds no room leaves nothing, the segment stays; with room it is made.
 #[test]
 fn a_copy_that_fails_is_given_up() {
