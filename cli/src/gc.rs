@@ -14,7 +14,7 @@ use crate::output::Output;
 /// Take space back now, and say what pins the rest
 ///
 /// Segments are shared by logs: one comes back when every log in it was truncated, or has dropped
-/// it by its retention.
+/// it by its retention. Of one that is mostly dead, what is kept moves into a smaller file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -68,6 +68,13 @@ fn text(out: &mut Output, report: &GcReport) -> Result<()> {
         report.freed_segments,
         ByteSize(report.freed_bytes)
     ))?;
+    if report.relocated_segments > 0 {
+        out.line(format_args!(
+            "relocated what {} mostly dead segments keep, {} now",
+            report.relocated_segments,
+            ByteSize(report.relocated_bytes)
+        ))?;
+    }
     for kept in &report.kept {
         out.line(format_args!("{} stays ({}, {})", kept.file, ByteSize(kept.bytes), state(kept)))?;
         for pin in &kept.pins {
@@ -112,6 +119,8 @@ fn object(report: &GcReport) -> Value {
     json!({
         "freed_segments": report.freed_segments,
         "freed_bytes": report.freed_bytes,
+        "relocated_segments": report.relocated_segments,
+        "relocated_bytes": report.relocated_bytes,
         "kept": kept.collect::<Vec<_>>(),
     })
 }

@@ -80,3 +80,25 @@ fn space_comes_back_and_pins_are_named() {
     place.append(b"more\n");
     assert_eq!(place.read().ok().out, b"more\n");
 }
+
+/// The start moves through the segments: what is left of one moves into a smaller file, and the
+/// directory stays sound.
+#[test]
+fn what_is_kept_of_a_mostly_dead_segment_moves() {
+    let place = Place::new();
+    place.append(&lines(0..40_000));
+    let mut moved = 0;
+    for lsn in (2_000..38_000).step_by(2_000) {
+        place.run(&["truncate", "x", &lsn.to_string(), "--dir", "wal"]).ok();
+        let out = place.run(&["gc", "--dir", "wal", "--json"]).ok().text();
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let relocated = out["relocated_segments"].as_u64().unwrap();
+        assert_eq!(relocated > 0, out["relocated_bytes"].as_u64().unwrap() > 0, "{out}");
+        if relocated > 0 {
+            place.run(&["verify", "--dir", "wal"]).ok();
+        }
+        moved += relocated;
+    }
+    assert!(moved > 0);
+    assert_eq!(place.read().ok().out, lines(36_000..40_000));
+}

@@ -21,7 +21,9 @@ use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
 use crate::format::manifest::Link;
-use crate::format::{BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN};
+use crate::format::{
+    BATCH_COMPACTED, BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN,
+};
 use crate::index::Indexes;
 use crate::intake::Intake;
 use crate::io::buf::AlignedBuf;
@@ -101,8 +103,9 @@ pub(crate) struct Cursor {
     spot: Option<Spot>,
     /// The LSN for which `spot` was looked up: without progress since, a second look-up is damage.
     placed_for: Option<Lsn>,
-    file: Option<(SegmentId, File)>,
-    window: Option<(SegmentId, u64, Window)>,
+    /// By the nonce of its life: a segment may live on in another file.
+    file: Option<(u64, File)>,
+    window: Option<(u64, u64, Window)>,
     /// The batch at hand.
     batch: Vec<u8>,
     items: Vec<Item>,
@@ -114,6 +117,8 @@ pub(crate) struct Cursor {
     assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
     trims: Option<u64>,
+    /// The view's count of segments that moved when the batch at hand was looked for.
+    moves: u64,
 }
 
 impl Cursor {
@@ -125,6 +130,7 @@ impl Cursor {
             next: from.lsn,
             not_before_us,
             trims: None,
+            moves: 0,
             cuts: Cuts::default(),
             known: from.epoch,
             spot: None,
@@ -219,15 +225,24 @@ impl Cursor {
 
     /// Moves to the next record. `disk`: reading from disk is allowed here.
     pub(crate) fn step(&mut self, disk: bool) -> Result<Step> {
-        match self.advance(disk) {
-            // Its segment left the disk while it was read, and the record is kept: look again.
-            Err(Error::Corrupt(damage)) if !self.source.view.has(damage.segment) => {
-                self.forget();
-                self.placed_for = None;
-                self.advance(disk)
+        loop {
+            match self.advance(disk) {
+                // Its segment moved into another file while it was read: look again.
+                Err(Error::Corrupt(_)) if self.source.view.moves() != self.moves => self.unplace(),
+                // It left the disk, and the record is kept: the same, once.
+                Err(Error::Corrupt(damage)) if !self.source.view.has(damage.segment) => {
+                    self.unplace();
+                    return self.advance(disk);
+                }
+                step => return step,
             }
-            step => step,
         }
+    }
+
+    /// Forgets where it stands in which file.
+    fn unplace(&mut self) {
+        self.forget();
+        (self.placed_for, self.file, self.window) = (None, None, None);
     }
 
     fn advance(&mut self, disk: bool) -> Result<Step> {
@@ -385,8 +400,10 @@ impl Cursor {
                     drop(view);
                     return Err(self.known_damage(&facts));
                 }
+                self.moves = self.source.view.moves();
                 let spot = self.spot.as_ref();
-                spot.and_then(|spot| view.segments.get(&spot.segment)).map(|seen| seen.end)
+                let seen = spot.and_then(|spot| Some((spot, view.segments.get(&spot.segment)?)));
+                seen.filter(|(spot, seen)| spot.nonce == seen.nonce).map(|(_, seen)| seen.end)
             };
             match (&self.spot, end) {
                 (Some(spot), Some(end)) if spot.offset < end => {
@@ -401,8 +418,8 @@ impl Cursor {
                     if !disk && self.place_needs_disk() {
                         return Ok(Step::Disk);
                     }
-                    if end.is_none() {
-                        self.spot = None; // its segment has left the disk
+                    if end.is_none() && self.spot.is_some() {
+                        self.unplace(); // its segment has left the disk, or moved
                     }
                     self.place()?;
                     if self.wanted.is_some() {
@@ -594,7 +611,9 @@ impl Cursor {
             }
         };
         spot.offset += header.padded_bytes(unit) as u64;
-        spot.seq = Some(header.seq + 1);
+        // In a compacted segment another batch comes next than the one that came then.
+        let dense = header.compat & BATCH_COMPACTED == 0;
+        spot.seq = dense.then_some(header.seq + 1);
         let Ok(batch) = whole else { return Ok(false) };
         let wanted = |run: &Run| run.log == self.log && run.last_lsn() >= self.next;
         if !batch.runs.iter().any(|run| wanted(&run)) {
@@ -607,14 +626,15 @@ impl Cursor {
 
     fn read_batch(&mut self, end: u64) -> Result<()> {
         let Some(spot) = &self.spot else { return Ok(()) };
-        let (segment, at, unit) = (spot.segment, spot.offset, self.source.unit);
-        let stale = self.window.as_ref().is_none_or(|(id, until, window)| {
-            *id != segment || *until <= at || !window.reaches_back_to(at)
+        let (at, unit) = (spot.offset, self.source.unit);
+        let (nonce, number) = (spot.nonce, spot.number);
+        let stale = self.window.as_ref().is_none_or(|(life, until, window)| {
+            *life != nonce || *until <= at || !window.reaches_back_to(at)
         });
         if stale {
-            let name = names::segment(self.source.view.shard, spot.number);
+            let name = names::segment(self.source.view.shard, number);
             let file = match &self.file {
-                Some((id, file)) if *id == segment => file.clone(),
+                Some((life, file)) if *life == nonce => file.clone(),
                 _ => match self.source.storage.open(&name, Mode::Read) {
                     Ok((file, _)) => file,
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -624,9 +644,9 @@ impl Cursor {
                     Err(e) => return Err(Error::io(format!("opening {name}"), e)),
                 },
             };
-            self.file = Some((segment, file.clone()));
+            self.file = Some((nonce, file.clone()));
             let window = Window::open(&self.source.storage, &file, at, end)?;
-            self.window = Some((segment, end, window));
+            self.window = Some((nonce, end, window));
         }
         let Some((_, _, window)) = &mut self.window else { return Ok(()) };
         let bytes = window.at(at, unit.max(UNIT_MIN))?;

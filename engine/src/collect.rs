@@ -20,19 +20,20 @@ use std::sync::Arc;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Edit;
 use crate::gc::{self, Floors, GcReport, KeptSegment, PINS_MAX, Pin, SegmentState};
-use crate::intake::Intake;
-use crate::io::{Clock, Disk, Done};
+use crate::io::Done;
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::{Covered, LogState, Manifest, SealedFacts, SegmentFacts, State};
 use crate::names;
 use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
+use crate::relocate::{Landed, Moved, Relocator, SNAPSHOT_WORTH};
 use crate::reply::Reply;
 use crate::retain::{Retainer, Span, start_by};
 use crate::segment::Segments;
 use crate::view::{View, ViewState};
 use crate::walk::{Next, Piece, Walk};
+use crate::yard::{Yard, files_bytes};
 
 /// Segments that one step looks at.
 const LOOKS_MAX: usize = 64;
@@ -42,9 +43,6 @@ const RETIRED_MAX: usize = 64;
 
 /// Logs that one step looks at for their retention.
 const LOGS_MAX: usize = 256;
-
-/// A snapshot is taken for the sake of collection once it frees this many times its own bytes.
-const SNAPSHOT_WORTH: u64 = 4;
 
 /// How often records are looked at for their age.
 const AGE_EVERY_NS: u64 = 1_000_000_000;
@@ -88,23 +86,14 @@ struct Eager {
     snapshot: bool,
     /// The retention of all logs was looked at.
     retained: bool,
+    /// Rounds of relocation that were begun.
+    rounds: u8,
     /// The segment that the report comes to next.
     next: Option<SegmentId>,
     freed_before: u64,
     retired_before: u64,
+    moved_before: Moved,
     report: GcReport,
-}
-
-/// What a step works on.
-pub(crate) struct Yard<'a> {
-    pub disk: &'a mut dyn Disk,
-    pub manifest: &'a mut Manifest,
-    pub segments: &'a mut Segments,
-    pub view: &'a View,
-    pub intake: &'a Intake,
-    pub clock: &'a dyn Clock,
-    pub now: u64,
-    pub token: u64,
 }
 
 /// See the module.
@@ -118,6 +107,10 @@ pub(crate) struct Collector {
     busy: bool,
     reclaim: Reclaim,
     reclaiming: bool,
+    pub relocator: Relocator,
+    relocating: bool,
+    /// The pass has passed over a segment that was being weighed or moved.
+    passed_over: bool,
     /// The segment that the pass comes to next; `None`: there is no pass.
     next: Option<SegmentId>,
     /// What had changed when the last pass began.
@@ -207,14 +200,13 @@ fn is_damaged(state: &State, id: SegmentId) -> bool {
     state.damages.iter().any(|damage| damage.segment == id && !damage.lost)
 }
 
-/// What its file takes, and that of its index: files of older terms were trimmed.
-fn file_bytes(state: &State, facts: &SegmentFacts, sealed: &SealedFacts) -> u64 {
-    let whole = facts.term == state.term;
-    sealed.index_bytes + if whole { facts.bytes } else { sealed.end_offset.min(facts.bytes) }
-}
-
 impl Collector {
-    pub(crate) fn new(shard: ShardId, usage: Arc<Usage>, reclaim: Reclaim) -> Self {
+    pub(crate) fn new(
+        shard: ShardId,
+        usage: Arc<Usage>,
+        reclaim: Reclaim,
+        relocator: Relocator,
+    ) -> Self {
         Self {
             shard,
             usage,
@@ -224,6 +216,9 @@ impl Collector {
             busy: false,
             reclaim,
             reclaiming: false,
+            relocator,
+            relocating: false,
+            passed_over: false,
             next: None,
             seen: None,
             uncovered: 0,
@@ -243,13 +238,14 @@ impl Collector {
 
     /// Does all that can be done, then answers.
     pub(crate) fn collect(&mut self, reply: Arc<Reply>) {
-        let (freed_before, retired) = (self.reclaim.freed_bytes, self.retired);
+        let (freed_before, retired_before) = (self.reclaim.freed_bytes, self.retired);
+        let moved_before = self.relocator.moved;
         let eager = self.eager.get_or_insert_with(|| {
-            Box::new(Eager { freed_before, retired_before: retired, ..Eager::default() })
+            Box::new(Eager { freed_before, retired_before, moved_before, ..Eager::default() })
         });
         eager.replies.push(reply);
         // Whoever came while the report was written may have made room since.
-        (eager.next, eager.snapshot, eager.retained) = (None, false, false);
+        (eager.next, eager.snapshot, eager.retained, eager.rounds) = (None, false, false, 0);
         eager.report.kept.clear();
         self.seen = None;
         self.settings_next = Some(LogId(0));
@@ -283,7 +279,13 @@ impl Collector {
     }
 
     /// Whether `step` would start something.
-    pub(crate) fn wants_step(&self, manifest: &Manifest, segments: &Segments, view: &View) -> bool {
+    pub(crate) fn wants_step(
+        &self,
+        manifest: &Manifest,
+        segments: &Segments,
+        view: &View,
+        waits: bool,
+    ) -> bool {
         if self.busy {
             return false;
         }
@@ -300,13 +302,16 @@ impl Collector {
             Job::Walk { .. } => true,
             Job::Retiring { edit, .. } => manifest.is_durable(*edit),
         };
-        landed || settings || job || self.reclaim.wants_step(manifest, segments)
+        let turn = matches!(self.job, Job::None) || self.relocator.spared().is_some();
+        let relocates = turn && self.relocator.wants_step(manifest, view, waits);
+        landed || settings || job || relocates || self.reclaim.wants_step(manifest, segments)
     }
 
     /// When to look again although nothing happens.
     pub(crate) fn wake_at(&self) -> Option<u64> {
         let age = (!self.retainer.is_empty()).then_some(self.age_at);
-        age.into_iter().chain(self.reclaim.wake_at()).chain(self.held_until).min()
+        let files = self.reclaim.wake_at().into_iter().chain(self.relocator.wake_at());
+        age.into_iter().chain(files).chain(self.held_until).min()
     }
 
     /// One bounded step.
@@ -316,6 +321,7 @@ impl Collector {
         }
         self.land_starts(yard);
         self.finish_retiring(yard);
+        self.land_moved(yard);
         if self.settings_edit.is_some_and(|edit| yard.manifest.is_durable(edit)) {
             (self.settings_edit, self.settings_next) = (None, Some(LogId(0)));
         }
@@ -335,7 +341,31 @@ impl Collector {
                 Ok(Next::Here(done)) => self.complete(yard, done),
                 Err(error) => self.unreadable(&error.to_string()),
             }
+        } else if let Job::None = self.job {
+            self.relocating = self.relocator.step(yard);
+            self.busy = self.relocating;
+            self.look_again();
         }
+    }
+
+    /// What the pass has passed over is looked at once relocation is through with it.
+    fn look_again(&mut self) {
+        if self.passed_over && !self.relocator.is_busy() {
+            self.passed_over = false;
+            self.seen = None;
+        }
+    }
+
+    /// A segment has moved: its index is another one, and its first file may go.
+    fn land_moved(&mut self, yard: &mut Yard<'_>) {
+        if let Some(Landed { segment, old }) = self.relocator.land(yard) {
+            let survey = self.marks.get(&segment).map_or(0, |mark| mark.survey);
+            self.marks.insert(segment, Mark { survey, ..Mark::default() });
+            let bytes = old.sealed.map_or(0, |was| files_bytes(&yard.manifest.state, &old, &was));
+            self.reclaim.size(old.file, bytes);
+            (self.seen, self.passed_over) = (None, false);
+        }
+        self.reclaim.spared = self.relocator.spared();
     }
 
     /// Closing: ends what has begun and removes what is retired. True once that is so.
@@ -348,7 +378,9 @@ impl Collector {
         if matches!(self.job, Job::Walk { .. }) {
             self.job = Job::None;
         }
-        if !matches!(self.job, Job::None) {
+        let let_go = self.relocator.drain(yard);
+        self.land_moved(yard);
+        if !let_go || !matches!(self.job, Job::None) {
             return false;
         }
         let (disk, manifest) = (&mut *yard.disk, &*yard.manifest);
@@ -402,6 +434,10 @@ impl Collector {
             };
             self.next = Some(SegmentId(id.0 + 1));
             let Some(sealed) = facts.sealed else { continue };
+            if self.relocator.has(id) {
+                self.passed_over = true;
+                continue;
+            }
             let known = self.marks.contains_key(&id);
             let mark = self.marks.entry(id).or_default();
             // Those of older terms were counted at the open, but for what is owed.
@@ -431,14 +467,14 @@ impl Collector {
                 continue;
             }
             if yard.view.holds.pins(id, yard.now) {
-                self.held += file_bytes(state, &facts, &sealed);
+                self.held += files_bytes(state, &facts, &sealed);
                 continue;
             }
             if !yard.manifest.covers(id, &sealed) {
-                self.uncovered += file_bytes(state, &facts, &sealed);
+                self.uncovered += files_bytes(state, &facts, &sealed);
                 continue;
             }
-            self.reclaim.size(facts.file, file_bytes(state, &facts, &sealed));
+            self.reclaim.size(facts.file, files_bytes(state, &facts, &sealed));
             free.push(id);
             if free.len() == RETIRED_MAX {
                 break;
@@ -489,6 +525,12 @@ impl Collector {
     /// An operation has ended.
     pub(crate) fn complete(&mut self, yard: &mut Yard<'_>, done: Done) {
         self.busy = false;
+        if std::mem::take(&mut self.relocating) {
+            self.relocator.complete(yard, done);
+            self.reclaim.spared = self.relocator.spared();
+            self.look_again();
+            return;
+        }
         if std::mem::take(&mut self.reclaiming) {
             self.reclaim.complete(yard.manifest, &done, yard.now);
             return;
@@ -644,6 +686,7 @@ impl Collector {
     /// Everything else is done that somebody waits for.
     fn eager_goes_on(&self, manifest: &Manifest, segments: &Segments) -> bool {
         self.eager.is_some()
+            && self.relocator.is_idle(manifest)
             && self.starts.is_empty()
             && manifest.idle()
             && (self.reclaim.failed() || self.reclaim.is_idle(manifest, segments))
@@ -661,6 +704,14 @@ impl Collector {
             eager.snapshot = true;
             yard.manifest.want_snapshot();
             return;
+        }
+        // A round of relocation; what was worth it and not covered is looked at again behind a
+        // snapshot.
+        eager.rounds = eager.rounds.saturating_add(1).min(4);
+        match eager.rounds {
+            1 | 3 => return self.relocator.begin(yard.manifest, yard.view),
+            2 if self.relocator.uncovered > 0 => return yard.manifest.want_snapshot(),
+            _ => eager.rounds = 4,
         }
         if eager.next.is_none() {
             yard.segments.review(yard.manifest, yard.now, true);
@@ -694,7 +745,7 @@ impl Collector {
         };
         if is_end(state, id, &sealed) {
             kept.state = SegmentState::End;
-        } else if is_damaged(state, id) {
+        } else if is_damaged(state, id) || self.relocator.is_damaged(id) {
             kept.state = SegmentState::Damaged;
         } else if yard.view.holds.pins(id, yard.now) {
             kept.state = SegmentState::Held;
@@ -709,6 +760,9 @@ impl Collector {
         let mut report = std::mem::take(&mut eager.report);
         report.freed_segments = self.retired - eager.retired_before;
         report.freed_bytes = self.reclaim.freed_bytes - eager.freed_before;
+        let (moved, before) = (self.relocator.moved, eager.moved_before);
+        report.relocated_segments = moved.segments - before.segments;
+        report.relocated_bytes = moved.bytes - before.bytes;
         self.report = Some(report);
     }
 

@@ -8,9 +8,9 @@
 use std::io;
 
 use crate::format::{
-    BATCH_MAGIC, BatchHeader, BatchView, EntryBlock, Fence, Flaw, FrameView, HINT_MAGIC, HintPage,
-    INDEX_MAGIC, IndexData, IndexHeader, MANIFEST_MAGIC, Posting, RunTable, SEGMENT_MAGIC,
-    SegmentHeader, UNIT_MIN, batch::BATCH_HEADER_BYTES, index::INDEX_BLOCK_BYTES,
+    BATCH_COMPACTED, BATCH_MAGIC, BatchHeader, BatchView, EntryBlock, Fence, Flaw, FrameView,
+    HINT_MAGIC, HintPage, INDEX_MAGIC, IndexData, IndexHeader, MANIFEST_MAGIC, Posting, RunTable,
+    SEGMENT_MAGIC, SegmentHeader, UNIT_MIN, batch::BATCH_HEADER_BYTES, index::INDEX_BLOCK_BYTES,
 };
 
 mod item;
@@ -226,7 +226,11 @@ impl<'a> Walk<'a, '_, '_> {
         if segment.is_some_and(|s| (s.directory, s.shard, s.segment) != owner) {
             self.flaw(at, "batch", Flaw::Field("of another segment"))?;
         }
-        if last.is_some_and(|(seq, _)| seq.checked_add(1) != Some(header.seq)) {
+        let compacted = header.compat & BATCH_COMPACTED != 0;
+        let follows = |seq: u64| {
+            if compacted { header.seq > seq } else { seq.checked_add(1) == Some(header.seq) }
+        };
+        if last.is_some_and(|(seq, _)| !follows(seq)) {
             self.flaw(at, "batch", Flaw::Field("sequence does not follow"))?;
         } else if last.is_some_and(|(_, crc)| crc != header.prev_crc) {
             self.flaw(at, "batch", Flaw::Field("previous CRC does not match"))?;

@@ -367,8 +367,10 @@ impl Engine {
     }
 
     /// Collects now what the shards would collect by and by: moves starts by the logs' retention,
-    /// removes every segment that no log needs, gives spares back that nobody needs now, and says
-    /// what pins the rest. Blocks until done; appends and readers go on meanwhile.
+    /// removes every segment that no log needs, moves what is kept of mostly dead ones into smaller
+    /// files ([`relocate_below_percent`](Config::relocate_below_percent)), gives spares back that
+    /// nobody needs now, and says what pins the rest. Blocks until done; appends and readers go on
+    /// meanwhile.
     ///
     /// # Errors
     /// `Invalid` in a read-only engine; else as the shards say: what one has done stays done.
@@ -384,6 +386,8 @@ impl Engine {
             let report = port.collected.lock().clone().unwrap_or_default();
             all.freed_segments += report.freed_segments;
             all.freed_bytes += report.freed_bytes;
+            all.relocated_segments += report.relocated_segments;
+            all.relocated_bytes += report.relocated_bytes;
             all.kept.extend(report.kept);
         }
         Ok(all)

@@ -170,10 +170,13 @@ impl Stream {
                 self.publish();
             }
         }
+        // All that was there was read, and a sealed segment has more: it was read too slowly, and
+        // what is left of it is in another file.
+        let stuck = due && !moved && self.has_sealed_ahead();
         if due {
             self.manifest_at = now + MANIFEST_EVERY.as_nanos() as u64;
             moved |= self.reload()?;
-            if self.is_overtaken() {
+            if self.is_overtaken() || (stuck && self.has_sealed_ahead()) {
                 self.begin_again()?;
                 moved = true;
             }
@@ -296,6 +299,11 @@ impl Stream {
         (self.segment, self.offset) = (id, offset + bytes);
         (self.expected, self.prev_crc) = (seq + 1, crc);
         Ok(true)
+    }
+
+    fn has_sealed_ahead(&self) -> bool {
+        let mut sealed = self.state.segments.values().filter_map(|facts| facts.sealed);
+        sealed.any(|sealed| sealed.last_seq >= self.expected)
     }
 
     /// Whether the batch that comes next was collected before it was read: the first segment that

@@ -85,6 +85,11 @@ pub struct GcReport {
     pub freed_segments: u64,
     /// File bytes given back to the file system, indexes among them.
     pub freed_bytes: u64,
+    /// Mostly dead segments of which what is kept moved into a smaller file.
+    pub relocated_segments: u64,
+    /// Bytes of those files, indexes among them. What the files before took is among the bytes
+    /// given back.
+    pub relocated_bytes: u64,
     /// Segments that stay, and why.
     pub kept: Vec<KeptSegment>,
 }

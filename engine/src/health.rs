@@ -310,6 +310,16 @@ impl Ward {
         self.find(HealthKind::Fallback, Severity::Note, what, advice);
     }
 
+    /// What relocation met: it is told although nobody has read it yet, or wants to.
+    fn rot(&mut self, port: &Port) {
+        let rot = port.meters.rot.lock().as_ref().map(|rot| (rot.since_ns, rot.why.clone()));
+        let Some((since_ns, why)) = rot else { return };
+        let what = format!("damage was met on relocating, and left where it is: {why}");
+        let advice = "ask `sapwood verify` whether it hits records that are kept";
+        let at = (port.view.shard, since_ns);
+        self.of_shard(HealthKind::Damaged, Severity::Warning, at, what, advice);
+    }
+
     fn shard(&mut self, port: &Port) {
         let (meters, shard) = (&port.meters, port.view.shard);
         if let Some(cause) = port.intake.halted() {
@@ -324,6 +334,7 @@ impl Ward {
             return self.of_shard(HealthKind::Ended, Severity::Bad, (shard, 0), what, advice);
         }
         self.space(port);
+        self.rot(port);
         if !self.driving(port) {
             return; // what nobody looks at says nothing about the device
         }

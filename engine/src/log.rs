@@ -167,6 +167,10 @@ impl Log {
             let Some(which) = source.view.which(at.segment) else { return Ok(Lsn(0)) };
             let entry = match source.indexes.find(&which, self.id) {
                 Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
+                // It moved into another file meanwhile: there again.
+                Err(_) if source.view.which(at.segment).map(|now| now.file) != Some(which.file) => {
+                    continue;
+                }
                 entry => entry?,
             };
             let Some(entry) = entry else { break };

@@ -16,6 +16,7 @@
 //! Not here: what edits mean to others (`shard`, `recover`), the bytes (`format::manifest`).
 
 mod epochs;
+mod lives;
 mod load;
 mod logs;
 #[cfg(test)]
@@ -158,6 +159,7 @@ impl State {
             Edit::Damage(facts) => self.apply_damage(*facts),
             Edit::Unknown { .. } => self.unknown.push(edit.clone()),
             Edit::Spare { .. } | Edit::Sealed { .. } => self.apply_segment(edit),
+            Edit::Relocated { .. } => self.apply_relocated(edit),
             Edit::Cursor { log, name, lsn } => {
                 if self.logs.contains(*log) {
                     self.cursors.apply(*log, name, *lsn);

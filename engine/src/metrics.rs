@@ -55,6 +55,10 @@ pub struct ShardMetrics {
     pub rolls: u64,
     /// Segments sealed.
     pub seals: u64,
+    /// Mostly dead segments of which what is kept moved into a smaller file.
+    pub relocations: u64,
+    /// Bytes of those files, indexes among them.
+    pub relocated_bytes: u64,
     /// Batches handed to the disk and not durable yet.
     pub batches_in_flight: u64,
     /// Operations at the disk, whatever they are for.
@@ -110,6 +114,8 @@ pub(crate) struct Meters {
     pub fill_writes: Counter,
     pub rolls: Counter,
     pub seals: Counter,
+    pub relocations: Counter,
+    pub relocated_bytes: Counter,
     pub batches_in_flight: Counter,
     pub spares: Counter,
     pub sealing: Counter,
@@ -122,6 +128,8 @@ pub(crate) struct Meters {
     pub manifest_waits_ns: Counter,
     /// Why no segment can be prepared. Locked only when that changes, and by who asks.
     pub trouble: Mutex<Option<Trouble>>,
+    /// What relocation met in a damaged segment, as above.
+    pub rot: Mutex<Option<Trouble>>,
 }
 
 impl Meters {
@@ -171,6 +179,8 @@ impl Meters {
             fill_writes: self.fill_writes.get(),
             rolls: self.rolls.get(),
             seals: self.seals.get(),
+            relocations: self.relocations.get(),
+            relocated_bytes: self.relocated_bytes.get(),
             batches_in_flight: self.batches_in_flight.get(),
             spares: self.spares.get(),
             sealing: self.sealing.get(),

@@ -27,7 +27,7 @@ use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::follow;
 use crate::format::manifest::DirectoryFacts;
-use crate::format::{BatchHeader, HintPage, SegmentHeader, UNIT_MIN};
+use crate::format::{BatchHeader, COMPACTED, HintPage, SegmentHeader, UNIT_MIN};
 use crate::hint::Hint;
 use crate::holds::Holds;
 use crate::inner::{Opened, Ports, Shards};
@@ -44,6 +44,7 @@ use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
 use crate::recover::{Recovered, recover};
+use crate::relocate::Relocator;
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
 use crate::shard::{Port, Request, Shard, ShardParts};
@@ -379,11 +380,25 @@ fn never_used(storage: &dyn Storage, name: &str, state: &State, before: u32) -> 
         Ok(header) => header,
         Err(flaw) => return Ok(!flaw.is_unsupported() && front.iter().all(|byte| *byte == 0)),
     };
+    if header.compat & COMPACTED != 0 && header.directory == state.facts.directory {
+        return Ok(is_copy(storage, &header, state));
+    }
     let left_over = match BatchHeader::decode(front, header.nonce) {
         Ok((batch, _)) => batch.term < before,
         Err(flaw) => !flaw.is_unsupported(),
     };
     Ok(header.directory == state.facts.directory && left_over)
+}
+
+/// Whether a file with such a header, which no manifest names, was to be the next life of a segment
+/// that is there, or gone: nobody was ever led to it.
+fn is_copy(storage: &dyn Storage, copy: &SegmentHeader, state: &State) -> bool {
+    let Some(facts) = state.segments.get(&copy.segment) else { return true };
+    let name = names::segment(copy.shard, facts.file);
+    let Ok((file, _)) = storage.open(&name, Mode::Read) else { return false };
+    let Ok(mut buf) = AlignedBuf::zeroed(UNIT_MIN) else { return false };
+    let got = storage.read_at(&file, 0, &mut buf, UNIT_MIN).unwrap_or(0);
+    SegmentHeader::decode(&buf[..got]).is_ok_and(|header| header.nonce == facts.nonce)
 }
 
 /// The first number that no file of the shard has, named or not.
@@ -515,7 +530,8 @@ pub(crate) fn make_shard(
     let segments =
         Segments::new(id, facts, term, ready, next_segment, next_number, Arc::clone(usage));
     let reclaim = Reclaim::begin(&**storage, id, &state, Arc::clone(usage));
-    let collector = Collector::new(id, Arc::clone(usage), reclaim);
+    let relocator = Relocator::new(id, Arc::clone(usage), config.relocate_below_percent);
+    let collector = Collector::new(id, Arc::clone(usage), reclaim, relocator);
     let manifest = Manifest::new(&**storage, id, state, cursor)?;
     let hint = begin_hint(&**storage, id, &manifest, durable)?;
     let mut view = View::new(id, view);

@@ -28,6 +28,8 @@ const COUNTERS: &[(&str, Count, &str)] = &[
     ("sapwood_fill_writes_total", |m| m.fill_writes, "writes that filled segments ahead"),
     ("sapwood_rolls_total", |m| m.rolls, "full segments that gave way to the next"),
     ("sapwood_seals_total", |m| m.seals, "segments sealed"),
+    ("sapwood_relocations_total", |m| m.relocations, "mostly dead segments made smaller"),
+    ("sapwood_relocated_bytes_total", |m| m.relocated_bytes, "file bytes that those take now"),
 ];
 
 /// Numbers that stand for now.

@@ -47,6 +47,8 @@ pub(crate) struct Reclaim {
     gone: BTreeSet<u64>,
     /// Bytes of a file and of its index, where they are known better than by the manifest.
     sizes: BTreeMap<u64, u64>,
+    /// Retired, and readers are led to it yet: not to be touched.
+    pub spared: Option<u64>,
     retry_at: u64,
     /// Bytes given back to the file system so far.
     pub freed_bytes: u64,
@@ -62,6 +64,7 @@ impl Reclaim {
             removed: Vec::new(),
             gone: BTreeSet::new(),
             sizes: BTreeMap::new(),
+            spared: None,
             retry_at: 0,
             freed_bytes: 0,
         }
@@ -98,7 +101,8 @@ impl Reclaim {
 
     fn next(&self, manifest: &Manifest, segments: &Segments) -> Option<(u64, RetiredFacts)> {
         let open = manifest.state.retired.iter().find(|(file, _)| {
-            !self.removed.contains(file) && !self.gone.contains(file) && !segments.holds(**file)
+            let busy = self.removed.contains(file) || segments.holds(**file);
+            !busy && !self.gone.contains(file) && self.spared != Some(**file)
         });
         open.filter(|_| !planted(Bug::FilesKept)).map(|(file, facts)| (*file, *facts))
     }

@@ -181,6 +181,12 @@ impl Segments {
         self.is_short() && self.trouble.is_some()
     }
 
+    /// A number for a file that somebody else makes.
+    pub(crate) fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
     // ── retired files ──
 
     /// Whether another retired file is wanted as a spare.

@@ -9,6 +9,8 @@
 //!
 //! Not here: who calls `turn` (`engine` for threads of its own, `driver` for the caller's).
 
+mod state;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::collect::{Collector, Yard};
+use crate::collect::Collector;
 use crate::commit::{Commit, Stamp};
 use crate::error::{Cause, Error, Result};
 use crate::format::manifest::Edit;
@@ -27,15 +29,16 @@ use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
 use crate::lsn::ShardId;
 use crate::manifest::{Manifest, State};
-use crate::metrics::{Meters, Trouble, since};
+use crate::metrics::Meters;
 use crate::owner::Lease;
 use crate::planted::{Bug, planted};
 use crate::reply::Reply;
 use crate::seal::Sealer;
-use crate::segment::{Pace, Segments};
+use crate::segment::Segments;
 use crate::view::{Ended, View, take_tails};
 use crate::waking::Waking;
 use crate::watch::UnderWay;
+use crate::yard::Yard;
 
 /// Tokens: the high byte says whose completion it is, the rest which.
 const TOKEN_BATCH: u64 = 1 << 56;
@@ -330,7 +333,7 @@ impl Shard {
     fn collector_wants(&self) -> bool {
         let (manifest, segments) = (&self.manifest, &self.segments);
         self.closing == Closing::No
-            && self.collector.wants_step(manifest, segments, &self.port.view)
+            && self.collector.wants_step(manifest, segments, &self.port.view, self.waits())
     }
 
     fn fits_pending(&self) -> bool {
@@ -419,23 +422,6 @@ impl Shard {
         let span = (before, durable);
         self.waking.acked(&self.port.intake, span, records, &mut self.wakers);
         self.port.view.notify(&mut self.wakers);
-    }
-
-    /// How things stand, for who asks.
-    fn gauge(&mut self, now: u64) {
-        let meters = &*self.port.meters;
-        meters.batches_in_flight.set(self.commit.in_flight.len() as u64);
-        meters.spares.set(self.segments.spares.len() as u64);
-        meters.sealing.set(self.sealer.behind());
-        meters.seals.set(self.sealer.sealed);
-        meters.resubmits.set(self.disk.resubmits());
-        since(&meters.seal_fails_ns, self.sealer.failed(), now);
-        since(&meters.manifest_waits_ns, self.manifest.wake_at().is_some(), now);
-        let trouble = self.segments.trouble.as_ref();
-        if trouble.is_some() != self.in_trouble {
-            self.in_trouble = trouble.is_some();
-            *meters.trouble.lock() = trouble.map(|error| Trouble::new(now, error));
-        }
     }
 
     /// Requests of callers.
@@ -570,13 +556,7 @@ impl Shard {
             return;
         }
         let needed = self.commit.pending.is_some() && !self.fits_pending();
-        let idle = self.commit.in_flight.is_empty() && self.unmarked_since.is_none();
-        let pace = match self.commit.pending {
-            None if idle => Pace::Haste,
-            None => Pace::Even,
-            Some(_) if needed => Pace::Haste,
-            Some(_) => Pace::Yield,
-        };
+        let pace = self.pace();
         if self.closing == Closing::No {
             self.collect(now, Collector::step);
             if let Some(report) = self.collector.report.take() {
@@ -641,6 +621,7 @@ impl Shard {
 
     /// Lets the collector do something.
     fn collect<T>(&mut self, now: u64, act: impl FnOnce(&mut Collector, &mut Yard<'_>) -> T) -> T {
+        let (pace, waits) = (self.pace(), self.waits());
         let mut yard = Yard {
             disk: &mut *self.disk,
             manifest: &mut self.manifest,
@@ -648,8 +629,11 @@ impl Shard {
             view: &self.port.view,
             intake: &self.port.intake,
             clock: &*self.clock,
+            random: &|| self.storage.random_u64(),
             now,
             token: TOKEN_COLLECT,
+            pace,
+            waits,
         };
         act(&mut self.collector, &mut yard)
     }

@@ -1,7 +1,8 @@
 //! What the engine publishes for a tier: its sealed segments, and which of them have a whole copy.
 //!
-//! Invariants: a segment is listed only once its seal is durable and its index a file, so both
-//! never change any more; `tiered` is durable before it is shown, and never taken back.
+//! Invariants: a segment is listed only once its seal is durable and its index a file, so its files
+//! never change; what is kept of it may move into other files, of which an earlier copy is a copy,
+//! too. `tiered` is durable before it is shown, and never taken back.
 //!
 //! Facts of logs are those of durable frames of the manifest, as a snapshot tells them.
 //!
@@ -39,7 +40,7 @@ pub struct SealedSegment {
     /// The name of the file of its index.
     pub index: String,
     /// The nonce of its life: its checksums are seeded by it. A file that has another one was
-    /// recycled meanwhile.
+    /// recycled meanwhile: the segment is gone, or lives on in another file.
     pub nonce: u64,
     /// The sequence of its first batch; 0 when it holds none.
     pub first_seq: u64,
@@ -55,7 +56,9 @@ pub struct SealedSegment {
 impl Engine {
     /// The sealed segments of all shards, oldest first per shard. Cheap enough to be asked for
     /// every second: one look per shard at what is in memory. One that no log keeps records in may
-    /// go at any time, tiered or not.
+    /// go at any time, tiered or not; a mostly dead one may move into other files, under the same
+    /// id, without what nobody can read any more. A [hold](Self::hold) taken before keeps both from
+    /// happening.
     #[must_use]
     pub fn sealed_segments(&self) -> Vec<SealedSegment> {
         let mut found = Vec::new();

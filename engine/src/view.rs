@@ -118,6 +118,8 @@ pub(crate) struct View {
     /// Counts what may have taken something from under a reader: starts that moved, suffixes that
     /// were cut, segments that went.
     trims: AtomicU64,
+    /// Counts segments that moved into another file.
+    moves: AtomicU64,
 }
 
 /// What the lock protects.
@@ -136,7 +138,7 @@ pub(crate) struct ViewState {
 impl View {
     pub(crate) fn new(shard: ShardId, state: ViewState) -> Self {
         let durable = AtomicU64::new(state.durable);
-        let (wait, trims) = (WaitWord::default(), AtomicU64::new(0));
+        let (wait, trims, moves) = (WaitWord::default(), AtomicU64::new(0), AtomicU64::new(0));
         Self {
             shard,
             state: Mutex::new(state),
@@ -145,6 +147,7 @@ impl View {
             holds: Holds::default(),
             durable,
             trims,
+            moves,
         }
     }
 
@@ -165,6 +168,17 @@ impl View {
     /// again then.
     pub(crate) fn trims(&self) -> u64 {
         self.trims.load(Ordering::Acquire)
+    }
+
+    /// Grows whenever a segment has moved into another file: who met something strange in the old
+    /// one looks again then.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// A segment has moved; under the lock that leads to its new file.
+    pub(crate) fn note_move(&self) {
+        self.moves.fetch_add(1, Ordering::Release);
     }
 
     /// Moves the start of a log up, which is durable by now. Whoever stands below it is told
@@ -192,7 +206,14 @@ impl View {
             }
         }
         state.segments.retain(|id, seen| {
-            manifest.segments.get(id).is_some_and(|facts| facts.nonce == seen.nonce)
+            let Some(facts) = manifest.segments.get(id) else { return false };
+            if let (true, Some(sealed)) = (facts.nonce != seen.nonce, facts.sealed) {
+                // It lives on in another file.
+                (seen.file, seen.nonce, seen.end) = (facts.file, facts.nonce, sealed.end_offset);
+                seen.live = None;
+                self.note_move();
+            }
+            facts.nonce == seen.nonce
         });
         drop(state);
         self.trims.fetch_add(1, Ordering::Release);

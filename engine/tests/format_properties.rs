@@ -169,7 +169,7 @@ fn a_large_edit(pick: u8, (n, m, flag, word): Numbers) -> Edit {
 
 fn an_edit() -> impl Strategy<Value = Edit> {
     let bytes = vec(any::<u8>(), 0..40);
-    (0..18u8, any::<Numbers>(), a_log(), bytes).prop_map(|(pick, numbers, facts, bytes)| {
+    (0..19u8, any::<Numbers>(), a_log(), bytes).prop_map(|(pick, numbers, facts, bytes)| {
         let (n, m, _, word) = numbers;
         let (log, segment, lsn) = (LogId(n[0]), SegmentId(n[1]), Lsn(n[2]));
         match pick {
@@ -186,6 +186,16 @@ fn an_edit() -> impl Strategy<Value = Edit> {
             12 => Edit::Checkpoint { seq: n[0] },
             13 => Edit::Tiered { segment },
             14 => Edit::Cursor { log, name: facts.name.to_string(), lsn },
+            17 => Edit::Relocated {
+                segment,
+                file: n[0],
+                nonce: n[2],
+                end_offset: n[3],
+                records: n[0] ^ n[2],
+                index_bytes: n[2] ^ n[3],
+                term: m[0],
+                index_crc: m[1],
+            },
             16 => Edit::Cut { log, epoch: Epoch(m[0]), first_lsn: lsn },
             15 => Edit::Unknown { kind: word.max(1000), flags: word & !1, bytes },
             _ => Edit::Log(facts),

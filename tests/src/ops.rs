@@ -93,6 +93,11 @@ pub enum Op {
     },
     /// Collect what no log needs.
     Gc,
+    /// Truncate all logs but this at their ends and collect: what it has in old segments moves.
+    Thin {
+        /// Which log stays.
+        log: usize,
+    },
     /// Create logs.
     Create {
         /// How many.
@@ -166,6 +171,7 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         110..115 => Op::ReadOn { log, limit: 1 + rng.below(100) },
         98 if rng.below(4) == 0 => Op::Gc,
         99 if rng.below(3) == 0 => Op::TruncateAll,
+        99 if rng.below(2) == 0 => Op::Thin { log },
         _ if logs < 12 => Op::Create { count: 1 + rng.below(3) as usize },
         _ => Op::Collect,
     }

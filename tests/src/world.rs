@@ -53,6 +53,8 @@ pub struct Summary {
     pub halts: u64,
     /// Of them, those that went on with the shard opened again in place.
     pub reopened: u64,
+    /// Segments that moved into another file.
+    pub relocations: u64,
     /// Records acked.
     pub acks: u64,
     /// Records that were in flight at a cut and kept.
@@ -226,6 +228,8 @@ impl World {
             }
         }
         self.summary.halts += u64::from(session.halted);
+        let moved = session.engine.metrics().iter().map(|shard| shard.relocations).sum::<u64>();
+        self.summary.relocations += moved;
         self.rng = chance(self.seed, number, Some(steps));
         let cut = if self.disk.is_cut() { ", the power was cut" } else { "" };
         self.story.push(format!("  ends: {end:?}{cut}"));
@@ -437,6 +441,7 @@ impl World {
                 (0..session.names.len()).try_for_each(|log| self.truncate(session, log, 100))
             }
             Op::Gc => self.gc(session),
+            Op::Thin { log } => self.thin(session, log),
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
@@ -638,6 +643,16 @@ impl World {
         let failing = self.weather.failing || self.disk.is_cut();
         ensure!(failing || segments <= most, "{segments} segments, at most {most} are needed");
         Ok(())
+    }
+
+    fn thin(&mut self, session: &mut Session, stays: usize) -> Verdict {
+        for log in (0..session.names.len()).filter(|log| *log != stays) {
+            self.truncate(session, log, 100)?;
+            if session.halted {
+                return Ok(());
+            }
+        }
+        self.gc(session)
     }
 
     fn create(&mut self, session: &mut Session, count: usize) -> Verdict {

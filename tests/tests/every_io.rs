@@ -1,6 +1,6 @@
 //! Every I/O of a scripted life fails in turn: refused, landed and told as failed, out of space;
-//! once, and from there on for ever. The life has rolls, seals, a truncation, collection and
-//! recycling, a cut, a cursor, a deletion, a close, a power cut and two recoveries.
+//! once, and from there on for ever. The life has rolls, seals, a truncation, collection,
+//! relocation, recycling, a cut, a cursor, a deletion, a close, a power cut and two recoveries.
 //!
 //! Whatever fails: nothing panics or hangs, no read shows anything but what was written, no error
 //! of the disk is told as damage; and afterwards, restarted or with the power cut, the directory
@@ -64,8 +64,9 @@ struct Life {
     truths: BTreeMap<&'static str, Truth>,
     rng: Rng,
     failures: Vec<String>,
-    /// Sealed segments that are gone.
+    /// Sealed segments that are gone, and that moved.
     freed: u64,
+    relocated: u64,
 }
 
 /// An engine that is open, and who drives it.
@@ -93,7 +94,8 @@ impl Life {
         let world = SimStorage::new(5, Faults::default());
         let truths = NAMES.map(|name| (name, Truth::default())).into();
         let storage = FailStorage::new(world, Failing::new(plan));
-        Self { storage, truths, rng: Rng::new(9), failures: Vec::new(), freed: 0 }
+        let (rng, failures) = (Rng::new(9), Vec::new());
+        Self { storage, truths, rng, failures, freed: 0, relocated: 0 }
     }
 
     fn truth(&mut self, name: &'static str) -> &mut Truth {
@@ -207,6 +209,7 @@ impl Life {
         let collected = session.engine.gc();
         let Some(report) = self.note("collecting", collected) else { return };
         let sealed: u64 = session.engine.metrics().iter().map(|shard| shard.seals).sum();
+        self.relocated += report.relocated_segments;
         self.freed = sealed.saturating_sub(report.kept.len() as u64);
     }
 
@@ -351,6 +354,7 @@ fn number_of_points() -> u64 {
     assert!(life.failures.is_empty(), "{:?}", life.failures);
     assert!(life.truths["a"].acked > 160 && life.truths["c"].deleted, "{:?}", life.truths);
     assert!(life.freed >= 2, "only {} segments were collected", life.freed);
+    assert!(life.relocated > 0, "nothing was relocated");
     let points = life.storage.hook().counted();
     let world = life.storage.world().clone();
     life.judge(world.crash());

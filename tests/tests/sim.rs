@@ -67,12 +67,14 @@ fn lives(campaign: &Campaign, share: u64) {
         all.recovery_cuts += summary.recovery_cuts;
         all.halts += summary.halts;
         all.reopened += summary.reopened;
+        all.relocations += summary.relocations;
         all.acks += summary.acks;
         all.kept += summary.kept;
         all.taken += summary.taken;
     }
     println!("{name}: {all:?}");
     assert!(all.acks > 0 && all.cuts > 0 && all.recovery_cuts > 0, "a dull run: {all:?}");
+    assert!(all.relocations > 0 || cycles < CYCLES, "nothing was relocated: {all:?}");
     assert!(all.taken > 0 && all.kept > 0, "cuts that took or kept nothing: {all:?}");
     let failing = campaign.weather.is_some_and(|weather| weather.failing);
     assert!(all.halts > 0 || !failing, "no shard ever halted: {all:?}");

@@ -163,6 +163,11 @@ fn fold<'a>(frames: impl Iterator<Item = &'a Vec<Edit>>) -> Known {
                     (named.end, named.owed) = (Some(end_offset), index_bytes == 0);
                 }
             }
+            Edit::Relocated { segment, file, nonce, end_offset, .. } => {
+                known.segments.retain(|_, named| named.segment != segment);
+                let end = Some(end_offset);
+                known.segments.insert(file, Named { segment, nonce, end, owed: false });
+            }
             Edit::Retired { segment } => known.segments.retain(|_, named| named.segment != segment),
             Edit::Damage(facts) if facts.lost => known.lost.push(facts.segment),
             _ => {}

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::format::{HINT_BYTES, HintPage};
 use crate::io::buf::AlignedBuf;
 use crate::io::sim::{Faults, SimStorage};
-use crate::lsn::LogId;
+use crate::lsn::{LogId, Lsn};
 use crate::writer::Writer;
 
 const PAGE: &str = "hint-000";
@@ -266,4 +266,26 @@ fn a_page_that_cannot_be_written_is_missed_by_nobody() {
     assert!(shown(&stream, 0) >= 4, "headers claim all but the last");
     assert!(author.page().is_none_or(|page| page.durable <= before + 1));
     author.engine.close().unwrap();
+}
+
+/// A slow follower had not read all of a segment when the rest of it moved into another file, in
+/// batches that do not follow what it had read: it waited for them for ever.
+#[test]
+fn a_follower_goes_on_behind_a_segment_that_moved() {
+    let mut author = Author::new(12);
+    let (a, b) = (author.writer("a"), author.writer("b"));
+    author.append(&a, 1);
+    author.append(&b, 1);
+    let mut stream = author.follower();
+    stream.poll().unwrap();
+    for _ in 0..4 {
+        author.append(&a, 30);
+        author.append(&b, 1);
+    }
+    author.rest();
+    author.engine.log("a").unwrap().truncate(Lsn(118)).unwrap();
+    let report = author.engine.gc().unwrap();
+    assert!(report.relocated_segments >= 2, "{report:?}");
+    look_on(&mut stream);
+    assert_eq!((shown(&stream, 0), shown(&stream, 1)), (121, 5));
 }

@@ -34,6 +34,10 @@ pub const RUNS_INLINE_MAX: usize = 4;
 /// The first record of a batch stands here: behind the header and room for the inline run table.
 pub const BATCH_FRONT_BYTES: usize = BATCH_HEADER_BYTES + run_table_bytes(RUNS_INLINE_MAX);
 
+/// Compat bit of a batch of a compacted segment: it has what is left of the batches up to its
+/// sequence, and batches before it may be missing.
+pub const BATCH_COMPACTED: u32 = 1;
+
 const CRC_AT: usize = 124;
 
 /// The flag of a batch whose span goes on.
@@ -87,7 +91,7 @@ pub struct BatchHeader {
     pub key_id: u32,
     /// Room for the tag of an authenticated body.
     pub tag: [u8; 16],
-    /// Features that an older reader may ignore.
+    /// Features that an older reader may ignore: [`BATCH_COMPACTED`].
     pub compat: u32,
     /// Features that an older reader must refuse.
     pub incompat: u32,

@@ -151,6 +151,26 @@ pub enum Edit {
         /// The LSN it begins at.
         first_lsn: Lsn,
     },
+    /// A sealed segment has a new life in another file: what is kept of it, compacted. The file of
+    /// the old one is retired.
+    Relocated {
+        /// The segment.
+        segment: SegmentId,
+        /// The number in the new file's name.
+        file: u64,
+        /// The nonce of the new life.
+        nonce: u64,
+        /// Where its last batch ends, and the file.
+        end_offset: u64,
+        /// Records in it.
+        records: u64,
+        /// Size of its index file.
+        index_bytes: u64,
+        /// The write-open that wrote it.
+        term: u32,
+        /// CRC32C of its index file.
+        index_crc: u32,
+    },
     /// Of a newer writer, which allows that it be carried along unread.
     Unknown {
         /// Its kind.
@@ -184,6 +204,7 @@ impl Edit {
             Self::Tiered { .. } => 15,
             Self::Cursor { .. } => 16,
             Self::Cut { .. } => 17,
+            Self::Relocated { .. } => 18,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -225,6 +246,26 @@ impl Edit {
                 put64(out, &[segment.0, *file, *nonce, *bytes]);
                 put32(out, &[*term]);
             }
+            Self::Sealed { .. } | Self::Relocated { .. } => self.encode_sealed(out),
+            Self::Retired { segment } | Self::Tiered { segment } => put64(out, &[segment.0]),
+            Self::Term { term, cut_seq, cut_crc } => {
+                put64(out, &[*cut_seq]);
+                put32(out, &[*term, *cut_crc]);
+            }
+            Self::Closed { last_seq: seq } | Self::Checkpoint { seq } => put64(out, &[*seq]),
+            Self::Damage(facts) => facts.encode(out),
+            Self::Cursor { log, name, lsn } => {
+                put64(out, &[log.0, lsn.0]);
+                put_string(out, name)?;
+            }
+            Self::Unknown { bytes, .. } => out.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    /// What is known of a sealed segment, or of its next life.
+    fn encode_sealed(&self, out: &mut Vec<u8>) {
+        match self {
             Self::Sealed {
                 segment,
                 first_seq,
@@ -241,20 +282,21 @@ impl Edit {
                 put64(out, &[*first_time_us, *last_time_us, *index_bytes]);
                 put32(out, &[*last_crc, *index_crc]);
             }
-            Self::Retired { segment } | Self::Tiered { segment } => put64(out, &[segment.0]),
-            Self::Term { term, cut_seq, cut_crc } => {
-                put64(out, &[*cut_seq]);
-                put32(out, &[*term, *cut_crc]);
+            Self::Relocated {
+                segment,
+                file,
+                nonce,
+                end_offset,
+                records,
+                index_bytes,
+                term,
+                index_crc,
+            } => {
+                put64(out, &[segment.0, *file, *nonce, *end_offset, *records, *index_bytes]);
+                put32(out, &[*term, *index_crc]);
             }
-            Self::Closed { last_seq: seq } | Self::Checkpoint { seq } => put64(out, &[*seq]),
-            Self::Damage(facts) => facts.encode(out),
-            Self::Cursor { log, name, lsn } => {
-                put64(out, &[log.0, lsn.0]);
-                put_string(out, name)?;
-            }
-            Self::Unknown { bytes, .. } => out.extend_from_slice(bytes),
+            _ => {}
         }
-        Ok(())
     }
 
     fn decode_body(kind: u16, flags: u16, body: &[u8]) -> Result<Self, Flaw> {
@@ -314,8 +356,22 @@ impl Edit {
                 let (log, first_lsn) = (LogId(take.u64()?), Lsn(take.u64()?));
                 Self::Cut { log, epoch: Epoch(take.u32()?), first_lsn }
             }
+            18 => Self::take_relocated(take)?,
             _ => return Ok(None),
         }))
+    }
+
+    fn take_relocated(take: &mut Take<'_>) -> Result<Self, Flaw> {
+        Ok(Self::Relocated {
+            segment: SegmentId(take.u64()?),
+            file: take.u64()?,
+            nonce: take.u64()?,
+            end_offset: take.u64()?,
+            records: take.u64()?,
+            index_bytes: take.u64()?,
+            term: take.u32()?,
+            index_crc: take.u32()?,
+        })
     }
 
     fn take_sealed(take: &mut Take<'_>) -> Result<Self, Flaw> {

@@ -27,8 +27,8 @@ mod view;
 mod wire;
 
 pub use batch::{
-    BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind, BatchRecord,
-    BatchRecords, BatchView, RUNS_INLINE_MAX,
+    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind,
+    BatchRecord, BatchRecords, BatchView, RUNS_INLINE_MAX,
 };
 pub use edit::{Edit, Edits};
 pub use facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
@@ -41,7 +41,7 @@ pub use record::{
     write_record,
 };
 pub use runs::{RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, encode_runs, run_table_bytes};
-pub use segment::{RECYCLED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
+pub use segment::{COMPACTED, RECYCLED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 
 /// The smallest unit of a directory: batches start and end on a multiple of it.
 pub const UNIT_MIN: usize = 4096;

@@ -18,13 +18,17 @@ pub const SEGMENT_HEADER_BYTES: usize = 4096;
 /// Compat bit: the file was another segment before; bytes of that life stand behind the batches.
 pub const RECYCLED: u32 = 1;
 
+/// Compat bit: the file was written as a sealed one, from another life of the segment; see
+/// [`BATCH_COMPACTED`](super::BATCH_COMPACTED).
+pub const COMPACTED: u32 = 2;
+
 const NONCE_AT: usize = 64;
 const CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
 
 /// A segment header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SegmentHeader {
-    /// Features that an older reader may ignore: [`RECYCLED`].
+    /// Features that an older reader may ignore: [`RECYCLED`], [`COMPACTED`].
     pub compat: u32,
     /// Features that an older program may read past but must not write.
     pub ro_compat: u32,
@@ -44,7 +48,7 @@ pub struct SegmentHeader {
     pub file: u64,
     /// Drawn anew for each life of the file; seeds the CRCs in it.
     pub nonce: u64,
-    /// Size of the file.
+    /// Size of the file; of a compacted one an upper bound.
     pub bytes: u64,
     /// The write-open that prepared it.
     pub term: u32,
