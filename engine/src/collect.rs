@@ -22,7 +22,7 @@ use crate::format::manifest::Edit;
 use crate::gc::{self, Floors, GcReport, KeptSegment, PINS_MAX, Pin, SegmentState};
 use crate::io::Done;
 use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
-use crate::manifest::{Covered, LogState, Manifest, SealedFacts, SegmentFacts, State};
+use crate::manifest::{Covered, LogState, Manifest, SealedFacts, State};
 use crate::names;
 use crate::planted::{Bug, planted};
 use crate::quota::Usage;

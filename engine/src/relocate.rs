@@ -25,7 +25,7 @@ use crate::format::index::IndexEntry;
 use crate::index::Which;
 use crate::io::{Done, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
-use crate::manifest::{Covered, Manifest, SegmentFacts, State};
+use crate::manifest::{Covered, Manifest, SegmentFacts};
 use crate::metrics::{Meters, Trouble};
 use crate::names;
 use crate::quota::Usage;
