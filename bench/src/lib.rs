@@ -16,6 +16,7 @@
 pub mod baseline;
 mod bed;
 pub mod cells;
+pub mod checkpoints;
 pub mod device;
 pub mod environment;
 pub mod figures;

@@ -6,7 +6,8 @@
 //! Invariants: both sides of the rate are measured in turns, on one engine; memory per log is what
 //! opening with the logs takes beyond opening without.
 //!
-//! Not here: latency of a writer (`latency`), the figures with their rivals (`cells`).
+//! Not here: appends beside snapshots (`checkpoints`), latency of a writer (`latency`), the figures
+//! with their rivals (`cells`).
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sapwood::{Config, Engine, From, LogOptions, Writer};
 
+use crate::checkpoints;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::meter;
@@ -25,8 +27,6 @@ use crate::meter;
 /// Threads that append, and what each has outstanding.
 const THREADS: usize = 2;
 const OUTSTANDING: usize = 256;
-/// Payload of a record.
-const RECORD_BYTES: usize = 128;
 /// Threads that open writers: each opening waits for a write of the manifest.
 const OPENERS: usize = 16;
 /// Logs that are read while all are open.
@@ -35,6 +35,9 @@ const READ: usize = 1000;
 const RATE_MIN: f64 = 0.9;
 const OPEN_MAX: Duration = Duration::from_secs(2);
 const BYTES_MAX: f64 = 512.0;
+/// Files that logs and readers may have open beyond those of an engine without any: of a shard,
+/// not of a log.
+const FILES_MAX: usize = 16;
 
 /// What `bench many-logs` can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,12 +51,18 @@ pub struct ManyArgs {
     /// Logs that are appended to, beside one
     #[arg(long, default_value_t = 10_000)]
     pub appended: usize,
+    /// Bytes of each record
+    #[arg(long, default_value_t = 128)]
+    pub record: usize,
     /// Rounds of the rate
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Seconds of each timed window
     #[arg(long, default_value_t = 1.0)]
     pub secs: f64,
+    /// Snapshots of all logs beside which appends are timed
+    #[arg(long, default_value_t = 3)]
+    pub snapshots: u64,
     /// Open this directory, say what it took, and end: how the benchmark calls itself
     #[arg(long, hide = true, value_name = "DIR")]
     pub opens: Option<PathBuf>,
@@ -78,6 +87,14 @@ pub fn run(args: &ManyArgs) -> Result<()> {
     report_opening(args, "never appended to", &empty, &open_elsewhere(&all)?);
     rates(args, &all)?;
     report_opening(args, "after appends", &empty, &open_elsewhere(&all)?);
+    for (logs, dir) in [(1, &none), (args.logs, &all)] {
+        let seen = checkpoints::beside(dir, &name(0), args.snapshots)?;
+        println!(
+            "appends beside {} snapshots of {logs} logs and their edits: p50 {:.0} us, p99.9 {:.0} \
+             us, longest {:.0} us of {}",
+            seen.snapshots, seen.p50_us, seen.p999_us, seen.max_us, seen.appends
+        );
+    }
     Ok(())
 }
 
@@ -134,17 +151,22 @@ fn open_files() -> Result<usize> {
 
 fn report_opening(args: &ManyArgs, when: &str, empty: &Opening, all: &Opening) {
     let each = (all.rss - empty.rss) / args.logs as f64;
-    let good = |met: bool| if met { "met" } else { "MISSED" };
     println!(
         "open {} logs, {when}: {:.2} s (goal {} s: {}), {each:.0} B each (goal {BYTES_MAX}: {}), \
-         {} files",
+         {} files, {} without logs (goal {FILES_MAX} more: {})",
         args.logs,
         all.seconds,
         OPEN_MAX.as_secs(),
-        good(all.seconds <= OPEN_MAX.as_secs_f64()),
-        good(each <= BYTES_MAX),
-        all.files
+        met(all.seconds <= OPEN_MAX.as_secs_f64()),
+        met(each <= BYTES_MAX),
+        all.files,
+        empty.files,
+        met(all.files <= empty.files + FILES_MAX as f64)
     );
+}
+
+fn met(met: bool) -> &'static str {
+    if met { "met" } else { "MISSED" }
 }
 
 /// One log and many under the same load, in turns; then the files open with all of them in use.
@@ -154,19 +176,31 @@ fn rates(args: &ManyArgs, dir: &Path) -> Result<()> {
     let writers = open_writers(&engine, args.appended)?;
     println!("open {} writers: {:.2} s", args.appended, since.elapsed().as_secs_f64());
     let (mut one, mut many) = (Vec::new(), Vec::new());
+    let (mut one_mb, mut many_mb) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
         eprintln!("round {} of {}", round + 1, args.rounds);
-        one.push(rate(&writers[..1], args.secs)?);
-        many.push(rate(&writers, args.secs)?);
+        for (side, used, written) in
+            [(&mut one, &writers[..1], &mut one_mb), (&mut many, &writers[..], &mut many_mb)]
+        {
+            let before = engine.batch_bytes();
+            side.push(rate(used, args)?);
+            written.push((engine.batch_bytes() - before) as f64 / args.secs / 1e6);
+        }
     }
-    let (one, many) = (median(&mut one), median(&mut many));
-    let ratio = many / one;
+    let mut ratios: Vec<f64> = many.iter().zip(&one).map(|(many, one)| many / one).collect();
+    let (one, many, ratio) = (median(&mut one), median(&mut many), median(&mut ratios));
     println!(
-        "appends of {RECORD_BYTES} B a second: {one:.0} to one log, {many:.0} to {}: {ratio:.2} \
-         (goal {RATE_MIN}: {})",
+        "appends of {} B a second: {one:.0} to one log ({:.0} MB/s of batches), {many:.0} to {} \
+         ({:.0} MB/s): {ratio:.2} ({:.2}-{:.2}, goal {RATE_MIN}: {})",
+        args.record,
+        median(&mut one_mb),
         args.appended,
-        if ratio >= RATE_MIN { "met" } else { "MISSED" }
+        median(&mut many_mb),
+        ratios[0],
+        ratios[ratios.len() - 1],
+        met(ratio >= RATE_MIN)
     );
+    let before = open_files()?;
     let step = (args.appended / READ).max(1);
     let mut readers = Vec::new();
     for n in (0..args.appended).step_by(step) {
@@ -175,7 +209,12 @@ fn rates(args: &ManyArgs, dir: &Path) -> Result<()> {
         ensure!(reader.next().wait()?.is_some(), "log {n} has no record");
         readers.push(reader);
     }
-    println!("files open with {} readers: {}", readers.len(), open_files()?);
+    let files = open_files()?;
+    println!(
+        "files open with {} readers: {files}, {before} without (goal {FILES_MAX} more: {})",
+        readers.len(),
+        met(files <= before + FILES_MAX)
+    );
     drop((readers, writers));
     engine.close()?;
     Ok(())
@@ -201,8 +240,9 @@ fn open_writers(engine: &Engine, count: usize) -> Result<Vec<Writer>> {
 }
 
 /// Acked appends a second, over `writers` in turns.
-fn rate(writers: &[Writer], secs: f64) -> Result<f64> {
-    let until = Instant::now() + Duration::from_secs_f64(secs);
+fn rate(writers: &[Writer], args: &ManyArgs) -> Result<f64> {
+    let until = Instant::now() + Duration::from_secs_f64(args.secs);
+    let payload = &vec![7u8; args.record];
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|at| {
@@ -214,7 +254,7 @@ fn rate(writers: &[Writer], secs: f64) -> Result<f64> {
                     while Instant::now() < until {
                         while open.len() < OUTSTANDING {
                             let writer = next.next().context("no writers")?;
-                            open.push_back(writer.append([7u8; RECORD_BYTES].to_vec()));
+                            open.push_back(writer.append(payload.clone()));
                         }
                         if let Some(append) = open.pop_front() {
                             append.wait().map_err(|rejected| rejected.error)?;
@@ -232,7 +272,7 @@ fn rate(writers: &[Writer], secs: f64) -> Result<f64> {
         for thread in threads {
             acked += thread.join().map_err(|_| anyhow!("a load thread panicked"))??;
         }
-        Ok(acked as f64 / secs)
+        Ok(acked as f64 / args.secs)
     })
 }
 

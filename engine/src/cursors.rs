@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::format::manifest::{CURSOR_GONE, Edit};
+use crate::format::manifest::CURSOR_GONE;
 use crate::lsn::{LogId, Lsn};
 
 /// Cursors that a log may have.
@@ -64,16 +64,6 @@ impl Cursors {
     pub(crate) fn lowest(&self, log: LogId) -> Option<Lsn> {
         self.of(log).iter().map(|(_, lsn)| *lsn).min()
     }
-
-    /// The edits that rebuild them.
-    pub(crate) fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
-        self.by_log.iter().flat_map(|(log, cursors)| {
-            cursors.iter().map(|(name, lsn)| {
-                let (log, name, lsn) = (*log, String::from(&**name), *lsn);
-                Edit::Cursor { log, name, lsn }
-            })
-        })
-    }
 }
 
 #[cfg(test)]
@@ -89,9 +79,8 @@ mod tests {
         assert_eq!(cursors.get(LogId(1), "b"), Some(Lsn(8)));
         assert_eq!(cursors.lowest(LogId(1)), Some(Lsn(8)));
         let mut again = Cursors::default();
-        for edit in cursors.edits() {
-            let Edit::Cursor { log, name, lsn } = edit else { panic!("{edit:?}") };
-            again.apply(log, &name, lsn);
+        for log in [1, 2].map(LogId) {
+            cursors.of(log).iter().for_each(|(name, lsn)| again.apply(log, name, *lsn));
         }
         assert_eq!(again, cursors);
         cursors.apply(LogId(1), "b", CURSOR_GONE);

@@ -19,6 +19,7 @@ mod epochs;
 mod lives;
 mod load;
 mod logs;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -26,11 +27,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::load::{Loaded, load, read_file};
 pub(crate) use self::logs::{LogState, Logs};
+pub(crate) use self::snapshot::write_snapshot;
+use self::snapshot::{Building, PIECE_BYTES, Pieces, Tails, slot_bytes};
 use crate::cursors::Cursors;
 use crate::cuts::Cuts;
 use crate::error::{Error, Result};
 use crate::format::UNIT_MIN;
-use crate::format::manifest::{Chain, DamageFacts, DirectoryFacts, Edit, Frame, SNAPSHOT};
+use crate::format::manifest::{Chain, DamageFacts, DirectoryFacts, Edit, Frame};
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, File, Mode, Op, Storage};
 use crate::lsn::{LogId, SegmentId, ShardId};
@@ -42,6 +45,9 @@ pub(crate) const SLOT_BYTES: u64 = 256 << 10;
 
 /// Edits of one frame, at most; the rest waits for the next.
 const FRAME_EDITS_MAX: usize = 8192;
+
+/// Steps of a snapshot that a turn of the shard does: one of few logs is made in one turn.
+const STEPS_PER_TURN: usize = 3;
 
 /// Places for edits that wait that are kept when none does.
 const QUEUE_KEPT: usize = 64;
@@ -239,39 +245,6 @@ impl State {
         }
     }
 
-    /// The edits that rebuild this state.
-    pub(crate) fn snapshot(&self) -> Vec<Edit> {
-        let mut edits = vec![
-            Edit::Directory(self.facts),
-            Edit::Term { term: self.term, cut_seq: self.cut_seq, cut_crc: self.cut_crc },
-            Edit::NextLog { counter: if planted(Bug::IdsAgain) { 0 } else { self.next_log } },
-            Edit::Checkpoint { seq: self.checkpoint },
-        ];
-        edits.extend(self.closed.map(|last_seq| Edit::Closed { last_seq }));
-        for (file, retired) in &self.retired {
-            let RetiredFacts { segment, nonce, bytes, term } = *retired;
-            edits.push(Edit::Spare { segment, file: *file, nonce, bytes, term });
-            edits.push(Edit::Retired { segment });
-        }
-        for (id, facts) in &self.segments {
-            let SegmentFacts { file, nonce, bytes, term, sealed, tiered } = *facts;
-            edits.push(Edit::Spare { segment: *id, file, nonce, bytes, term });
-            edits.extend(sealed.map(|s| s.edit(*id)));
-            edits.extend(tiered.then_some(Edit::Tiered { segment: *id }));
-        }
-        edits.extend(self.logs.iter().map(|log| Edit::Log(log.facts())));
-        // Before cursors and damage: a cut takes those back that were there when it was made.
-        for (log, cuts) in &self.cuts {
-            let cut = |(epoch, first_lsn)| Edit::Cut { log: *log, epoch, first_lsn };
-            edits.extend(cuts.iter().map(cut));
-        }
-        edits.extend(self.cursors.edits());
-        let damages = self.damages.iter().filter(|_| !planted(Bug::DamageForgotten));
-        edits.extend(damages.copied().map(Edit::Damage));
-        edits.extend(self.unknown.iter().cloned());
-        edits
-    }
-
     /// The newest sealed segment.
     pub(crate) fn newest_sealed(&self) -> SegmentId {
         let sealed = self.segments.iter().rev().find(|(_, facts)| facts.sealed.is_some());
@@ -321,55 +294,6 @@ pub(crate) struct Cursor {
     pub crc: u32,
 }
 
-/// Writes a snapshot of `state` into the slot not in force, both copies, creating and growing the
-/// files as needed: how creation and recovery end. Blocking.
-pub(crate) fn write_snapshot(
-    storage: &dyn Storage,
-    shard: ShardId,
-    state: &State,
-    durable: u64,
-    from: Cursor,
-) -> Result<Cursor> {
-    let seq = from.seq + 1;
-    let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
-    let (bytes, crc) = frame(state, shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
-    let mut created = false;
-    for copy in 0..names::MANIFEST_COPIES {
-        let name = names::manifest(shard, copy, slot);
-        let doing = |e| Error::io(format!("writing {name}"), e);
-        let (file, len) = match storage.open(&name, Mode::Write) {
-            Ok(opened) => opened,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                created = true;
-                (storage.create(&name).map_err(doing)?, 0)
-            }
-            Err(e) => return Err(doing(e)),
-        };
-        let want = slot_bytes(bytes.len());
-        if len < want {
-            match zero_fill(storage, &file, len, want) {
-                // A full disk must open: the snapshot goes where it fits.
-                Err(error) if is_space(&error) && bytes.len() as u64 <= len => {
-                    tracing::warn!(%name, %error, "a manifest slot cannot be grown");
-                }
-                done => done.map_err(doing)?,
-            }
-        }
-        let buf = aligned(&bytes).map_err(doing)?;
-        storage.write_at(&file, 0, &buf, bytes.len(), true).map_err(doing)?;
-        storage.sync(&file).map_err(doing)?;
-    }
-    if created {
-        storage.sync_dir().map_err(|e| Error::io("syncing the directory", e))?;
-    }
-    Ok(Cursor { slot, offset: bytes.len() as u64, seq, crc })
-}
-
-/// A slot holds a snapshot twice over, and edits behind it.
-fn slot_bytes(snapshot: usize) -> u64 {
-    SLOT_BYTES.max(2 * snapshot as u64).next_multiple_of(64 << 10)
-}
-
 fn zero_fill(storage: &dyn Storage, file: &File, from: u64, to: u64) -> std::io::Result<()> {
     let zeros = AlignedBuf::zeroed(1 << 18)?;
     let mut at = from / UNIT_MIN as u64 * UNIT_MIN as u64;
@@ -387,17 +311,17 @@ fn aligned(bytes: &[u8]) -> std::io::Result<AlignedBuf> {
     Ok(buf)
 }
 
+/// A frame of edits.
 fn frame(
     state: &State,
     shard: ShardId,
-    flags: u16,
     seq: u64,
     durable: u64,
     prev_crc: u32,
     edits: Vec<Edit>,
 ) -> Result<(Vec<u8>, u32)> {
     let frame = Frame {
-        flags,
+        flags: 0,
         directory: state.facts.directory,
         lineage: state.facts.lineage,
         shard,
@@ -429,6 +353,9 @@ pub(crate) struct Manifest {
     /// Edits that became durable and that the shard has to act upon; it takes them away.
     pub told: Vec<Edit>,
     flight: Option<Flight>,
+    /// A snapshot that is being made, or waits for room. Until it is written no edit is, so that
+    /// the state stays as it is.
+    building: Option<Box<Building>>,
     /// Growing a slot failed (a full disk): not tried again before this moment. Until then a
     /// snapshot that fits is taken without.
     cramped_until: u64,
@@ -461,12 +388,30 @@ struct Flight {
 }
 
 enum Step {
-    /// The other slot is being prewritten up to here; then the snapshot follows.
-    Grow { to: u64 },
+    /// The other slot is being prewritten, from `at` on a piece at a time; then the snapshot
+    /// follows.
+    Grow {
+        at: u64,
+        to: u64,
+    },
     /// The grown slot is being synced.
-    GrowSync { to: u64 },
-    /// `covers`: it is a snapshot, and what that covers.
-    Frame { edits: Vec<Edit>, next: Cursor, covers: Option<Covered> },
+    GrowSync {
+        to: u64,
+    },
+    /// A piece of a snapshot is being written, and others follow.
+    Piece {
+        rest: Pieces,
+        last: Last,
+    },
+    Frame(Last),
+}
+
+/// What is true once the frame is durable.
+struct Last {
+    edits: Vec<Edit>,
+    next: Cursor,
+    /// It is a snapshot, and vouches for the batches up to this one.
+    checkpoint: Option<u64>,
 }
 
 impl Manifest {
@@ -514,6 +459,7 @@ impl Manifest {
             durable_edits: 0,
             told: Vec::new(),
             flight: None,
+            building: None,
             cramped_until: 0,
             grow_failed: false,
             blocked_until: 0,
@@ -559,13 +505,17 @@ impl Manifest {
         self.snapshot_bytes
     }
 
-    /// What a snapshot would say now. What is queued or under way counts: a crash may leave it;
-    /// `tails` as in `step`.
+    /// What a snapshot would say now. What is queued or under way counts: a crash may leave it.
+    /// `tails` brings the logs' tails and chains.
     pub(crate) fn picture(&self, durable: u64, tails: impl FnOnce(&mut State)) -> State {
         let mut state = self.state.clone();
-        if let Some(Flight { step: Step::Frame { edits, .. }, .. }) = &self.flight {
-            edits.iter().for_each(|edit| state.apply(edit));
+        if let Some(Flight { step: Step::Frame(last) | Step::Piece { last, .. }, .. }) =
+            &self.flight
+        {
+            last.edits.iter().for_each(|edit| state.apply(edit));
         }
+        let edits = self.building.iter().flat_map(|building| &building.edits);
+        edits.for_each(|edit| state.apply(edit));
         self.queue.iter().for_each(|edit| state.apply(edit));
         tails(&mut state);
         (state.checkpoint, state.chained) = (durable, state.newest_sealed());
@@ -574,7 +524,7 @@ impl Manifest {
     }
 
     fn has_something(&self) -> bool {
-        !self.queue.is_empty() || self.snapshot_wanted
+        !self.queue.is_empty() || self.snapshot_wanted || self.building.is_some()
     }
 
     /// Whether `step` would start something.
@@ -591,20 +541,23 @@ impl Manifest {
         self.flight.is_none() && !self.has_something()
     }
 
-    /// Starts the next write if there is something to say and nothing under way. `tails` brings the
-    /// logs' tails up to date when a snapshot has to be taken.
+    /// Starts the next write if there is something to say and nothing under way, or does a bounded
+    /// part of the next snapshot; `tails` brings those of its logs.
     pub(crate) fn step(
         &mut self,
         disk: &mut dyn Disk,
         token: u64,
         now: u64,
         durable: u64,
-        tails: impl FnOnce(&mut State),
+        tails: &impl Tails,
     ) -> Result<()> {
         if self.flight.is_some() || !self.has_something() || now < self.blocked_until {
             return Ok(());
         }
         self.blocked_until = 0;
+        if let Some(building) = self.building.take() {
+            return self.build(disk, token, now, durable, building, tails);
+        }
         let count = self.queue.len().min(FRAME_EDITS_MAX);
         let edits: Vec<Edit> = self.queue.drain(..count).collect();
         if self.queue.is_empty() {
@@ -612,48 +565,92 @@ impl Manifest {
         }
         let seq = self.cursor.seq + 1;
         let prev = self.cursor.crc;
-        let (bytes, crc) = frame(&self.state, self.shard, 0, seq, durable, prev, edits.clone())?;
+        let (bytes, crc) = frame(&self.state, self.shard, seq, durable, prev, edits.clone())?;
         let end = self.cursor.offset + bytes.len() as u64;
         if end <= self.lengths[self.cursor.slot] && !self.snapshot_wanted {
             let next = Cursor { offset: end, seq, crc, ..self.cursor };
             let at = self.cursor.offset;
-            let step = Step::Frame { edits, next, covers: None };
+            let step = Step::Frame(Last { edits, next, checkpoint: None });
             return self.write(disk, token, self.cursor.slot, at, &bytes, step);
         }
-        let mut state = self.state.clone();
-        edits.iter().for_each(|edit| state.apply(edit));
-        if !planted(Bug::TailsForgotten) {
-            tails(&mut state);
+        self.snapshot_wanted = false;
+        let building = Box::new(Building::new(durable, edits));
+        self.build(disk, token, now, durable, building, tails)
+    }
+
+    /// Goes on with a snapshot; once it is whole, makes room for it and writes it.
+    fn build(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        now: u64,
+        durable: u64,
+        mut building: Box<Building>,
+        tails: &impl Tails,
+    ) -> Result<()> {
+        // A small one is made in one turn.
+        for _ in 0..STEPS_PER_TURN {
+            if building.step(&mut self.state, tails)? {
+                return self.place(disk, token, now, durable, building);
+            }
         }
-        state.checkpoint = durable;
-        let (bytes, crc) = frame(&state, self.shard, SNAPSHOT, seq, durable, 0, state.snapshot())?;
+        self.building = Some(building);
+        Ok(())
+    }
+
+    /// Writes a snapshot that is whole, if there is room.
+    fn place(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        now: u64,
+        durable: u64,
+        mut building: Box<Building>,
+    ) -> Result<()> {
+        let bytes = building.padded_bytes(&self.state);
         let in_place = planted(Bug::SnapshotInPlace);
         let slot = if in_place { self.cursor.slot } else { 1 - self.cursor.slot };
-        let want = slot_bytes(bytes.len());
-        let fits = bytes.len() as u64 <= self.lengths[slot];
+        let (at, want) = (self.lengths[slot], slot_bytes(bytes));
         let cramped = now < self.cramped_until;
-        if want > self.lengths[slot] && cramped && !fits {
-            edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
+        if want > at && cramped && bytes as u64 > at {
+            building.edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
             self.blocked_until = self.cramped_until;
             // Edits may have room where they are: they must not wait for this.
             self.snapshot_wanted = false;
             return Ok(());
         }
-        if want > self.lengths[slot] && !cramped {
+        if want > at && !cramped {
             self.grow_failed = false;
-            edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
-            let zeros = vec![0; (want - self.lengths[slot]) as usize];
-            let at = self.lengths[slot];
-            return self.write(disk, token, slot, at, &zeros, Step::Grow { to: want });
+            self.building = Some(building);
+            return self.grow(disk, token, at, want);
         }
-        // The tails of a snapshot are state too: keep what we wrote.
-        self.state.checkpoint = state.checkpoint;
-        self.state.logs = std::mem::take(&mut state.logs);
-        self.snapshot_bytes = bytes.len() as u64;
-        self.snapshot_wanted = false;
-        let covers = Some(Covered { seq: durable, segment: state.newest_sealed() });
-        let next = Cursor { slot, offset: bytes.len() as u64, seq, crc };
-        self.write(disk, token, slot, 0, &bytes, Step::Frame { edits, next, covers })
+        let seq = self.cursor.seq + 1;
+        let (rest, crc) = building.finish(&self.state, self.shard, seq, durable)?;
+        self.snapshot_bytes = bytes as u64;
+        let next = Cursor { slot, offset: bytes as u64, seq, crc };
+        let checkpoint = Some(building.checkpoint);
+        self.write_piece(disk, token, rest, Last { edits: building.edits, next, checkpoint })
+    }
+
+    /// Prewrites a piece of the slot not in force.
+    fn grow(&mut self, disk: &mut dyn Disk, token: u64, at: u64, to: u64) -> Result<()> {
+        let zeros = vec![0; (to - at).min(PIECE_BYTES as u64) as usize];
+        let step = Step::Grow { at: at + zeros.len() as u64, to };
+        self.write(disk, token, 1 - self.cursor.slot, at, &zeros, step)
+    }
+
+    /// Writes the next piece of a snapshot; the last of them makes it one.
+    fn write_piece(
+        &mut self,
+        disk: &mut dyn Disk,
+        token: u64,
+        mut rest: Pieces,
+        last: Last,
+    ) -> Result<()> {
+        let Some((at, piece)) = rest.next() else { return Ok(()) };
+        let slot = last.next.slot;
+        let step = if at == 0 { Step::Frame(last) } else { Step::Piece { rest, last } };
+        self.write(disk, token, slot, at, &piece, step)
     }
 
     fn write(
@@ -690,7 +687,7 @@ impl Manifest {
         flight.left -= 1;
         match (&flight.step, result) {
             (Step::Grow { .. } | Step::GrowSync { .. }, Err(error)) if is_space(&error) => {
-                // Nothing of the slot in force was touched, and the edits are in the queue again.
+                // Nothing of the slot in force was touched, and the snapshot is still there.
                 tracing::warn!(shard = self.shard.0, %error, "growing the manifest failed");
                 // A snapshot that fits as things are is taken next; another one waits.
                 self.cramped_until = now + GROW_RETRY_NS;
@@ -706,7 +703,10 @@ impl Manifest {
         }
         match flight.step {
             Step::Grow { .. } | Step::GrowSync { .. } if self.grow_failed => {}
-            Step::Grow { to } => {
+            Step::Grow { at, to } if at < to => {
+                self.grow(disk, token, at, to).map_err(std::io::Error::other)?;
+            }
+            Step::Grow { to, .. } => {
                 // The writes were durable, the new length is metadata: sync the files too.
                 let slot = 1 - self.cursor.slot;
                 for copy in 0..names::MANIFEST_COPIES {
@@ -718,16 +718,26 @@ impl Manifest {
                 self.flight = Some(Flight { left, step: Step::GrowSync { to } });
             }
             Step::GrowSync { to } => self.lengths[1 - self.cursor.slot] = to,
-            Step::Frame { edits, next, covers } => {
-                self.covered = covers.unwrap_or(self.covered);
-                edits.iter().for_each(|edit| self.state.apply(edit));
-                self.durable_edits += edits.len() as u64;
-                self.cursor = next;
-                let told = |edit: &Edit| matches!(edit, Edit::Deleted { .. } | Edit::Cursor { .. });
-                self.told.extend(edits.into_iter().filter(told));
+            Step::Piece { rest, last } => {
+                self.write_piece(disk, token, rest, last).map_err(std::io::Error::other)?;
             }
+            Step::Frame(last) => self.land(last),
         }
         Ok(())
+    }
+
+    /// A frame is durable in both copies.
+    fn land(&mut self, last: Last) {
+        let Last { edits, next, checkpoint } = last;
+        edits.iter().for_each(|edit| self.state.apply(edit));
+        if let Some(seq) = checkpoint {
+            self.state.checkpoint = seq;
+            self.covered = Covered { seq, segment: self.state.newest_sealed() };
+        }
+        self.durable_edits += edits.len() as u64;
+        self.cursor = next;
+        let told = |edit: &Edit| matches!(edit, Edit::Deleted { .. } | Edit::Cursor { .. });
+        self.told.extend(edits.into_iter().filter(told));
     }
 }
 

@@ -226,10 +226,10 @@ fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> R
              be multiples of it"
         )));
     }
-    let state = State { facts, ..State::default() };
+    let mut state = State { facts, ..State::default() };
     for shard in (0..config.shards).rev() {
         let shard = ShardId(shard);
-        manifest::write_snapshot(storage, shard, &state, 0, Cursor::default())?;
+        manifest::write_snapshot(storage, shard, &mut state, 0, Cursor::default())?;
     }
     Ok(())
 }

@@ -130,7 +130,8 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         let view = View::new(work.plan.shard, std::mem::take(&mut work.view));
         take_tails(&mut work.state, &view);
         let (storage, shard) = (&**work.plan.storage, work.plan.shard);
-        recovered_cursor = manifest::write_snapshot(storage, shard, &work.state, durable, cursor)?;
+        recovered_cursor =
+            manifest::write_snapshot(storage, shard, &mut work.state, durable, cursor)?;
         work.view = view.into_state();
         clean_up(work.plan, &gone, &trims, rotten);
     }

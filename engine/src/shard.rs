@@ -28,14 +28,14 @@ use crate::hint::Hint;
 use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
 use crate::lsn::ShardId;
-use crate::manifest::{Manifest, State};
+use crate::manifest::Manifest;
 use crate::metrics::Meters;
 use crate::owner::Lease;
 use crate::planted::{Bug, planted};
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::Segments;
-use crate::view::{Ended, View, take_tails};
+use crate::view::{Ended, View};
 use crate::waking::Waking;
 use crate::watch::UnderWay;
 use crate::yard::Yard;
@@ -581,9 +581,9 @@ impl Shard {
             return;
         }
         let (durable, view) = (self.commit.durable, Arc::clone(&self.port.view));
-        let tails = |state: &mut State| take_tails(state, &view);
+        let tails = |cuts: &_, logs: &mut [_]| view.tails(cuts, logs);
         let disk = &mut *self.disk;
-        if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, now, durable, tails) {
+        if let Err(error) = self.manifest.step(disk, TOKEN_MANIFEST, now, durable, &tails) {
             self.halt("writing the manifest", io::Error::other(error.to_string()));
         }
     }

@@ -21,10 +21,11 @@ use std::task::Waker;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cursors::Cursors;
+use crate::cuts::Cuts;
 use crate::ephemeral::Ephemeral;
 use crate::error::Cause;
 use crate::format::index::IndexEntry;
-use crate::format::manifest::{DamageFacts, Link};
+use crate::format::manifest::{DamageFacts, Link, LogFacts};
 use crate::format::{Run, UNIT_MIN};
 use crate::holds::Holds;
 use crate::index::Which;
@@ -394,16 +395,35 @@ impl SegmentView {
     }
 }
 
-/// Brings the logs of a snapshot up to what is durable.
+/// Brings the logs of a state up to what is durable.
 pub(crate) fn take_tails(state: &mut State, view: &View) {
     let seen = view.lock();
     for facts in state.logs.iter_mut() {
-        let Some(log) = seen.log(facts.id) else { continue };
-        // The state may know of a cut that the view is not told of yet.
-        let cuts = state.cuts.get(&facts.id);
-        let next = cuts.map_or(log.next, |cuts| cuts.clip(log.epoch, log.next));
-        facts.tail = facts.tail.max(next);
+        let Some((tail, log)) = seen.tail(facts.id, &state.cuts) else { continue };
+        facts.tail = facts.tail.max(tail);
         facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);
         facts.chain.clone_from(&log.chain);
+    }
+}
+
+impl View {
+    /// Brings some logs of a snapshot up to what is durable.
+    pub(crate) fn tails(&self, cuts: &BTreeMap<LogId, Cuts>, logs: &mut [LogFacts]) {
+        let seen = self.lock();
+        for facts in logs {
+            let Some((tail, log)) = seen.tail(facts.id, cuts) else { continue };
+            facts.tail = facts.tail.max(tail);
+            facts.tail_time_us = facts.tail_time_us.max(log.last_time_us);
+            facts.chain.clone_from(&log.chain);
+        }
+    }
+}
+
+impl ViewState {
+    /// A log and its durable end. The state may know of a cut that the view is not told of yet.
+    fn tail(&self, id: LogId, cuts: &BTreeMap<LogId, Cuts>) -> Option<(Lsn, &LogView)> {
+        let log = self.log(id)?;
+        let tail = cuts.get(&id).map_or(log.next, |cuts| cuts.clip(log.epoch, log.next));
+        Some((tail, log))
     }
 }

@@ -1,7 +1,8 @@
 //! Reading a manifest: both copies of both slots, folded to the state.
 //!
-//! Invariant: a frame counts when one copy has it whole; one that is missing in both, with a later
-//! one there, convicts the manifest.
+//! Invariants: a frame counts when one copy has it whole; one that is missing in both, with a later
+//! one there, convicts the manifest. Entries are decoded one by one, never all at once in memory:
+//! there may be very many.
 //!
 //! Not here: writing it, what the state means (the module above).
 
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Cursor, State};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Frame, FrameHeader, SNAPSHOT};
+use crate::format::manifest::{FrameHeader, FrameView};
 use crate::format::{Flaw, UNIT_MIN};
 use crate::io::buf::AlignedBuf;
 use crate::io::{Mode, Storage};
@@ -26,22 +27,29 @@ pub(crate) struct Loaded {
     pub repaired: Vec<String>,
 }
 
-type SlotFrames = BTreeMap<u64, (Frame, u64, u32)>;
+/// A frame that is whole in one copy.
+struct Whole {
+    header: FrameHeader,
+    bytes: Box<[u8]>,
+}
+
+type SlotFrames = BTreeMap<u64, Whole>;
 
 /// Reads both copies of both slots. `Ok(None)`: no slot holds a snapshot (never finished creating).
 ///
 /// # Errors
 /// `Unsupported` for a newer version, `NotOurs` for damage that the other copy does not mend.
 pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loaded>> {
-    let mut slots: Vec<SlotFrames> = vec![SlotFrames::new(); names::MANIFEST_SLOTS];
+    let mut slots: [SlotFrames; names::MANIFEST_SLOTS] = Default::default();
     let mut repaired = Vec::new();
+    let mut bytes = Vec::new();
     for (slot, frames) in slots.iter_mut().enumerate() {
         let mut unread = None;
         for copy in 0..names::MANIFEST_COPIES {
             let name = names::manifest(shard, copy, slot);
-            let bytes = match read_file(storage, &name) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
+            match read_into(storage, &name, &mut bytes) {
+                Ok(true) => {}
+                Ok(false) => continue,
                 // The other copy has all that counts. Without it this may have been the slot in
                 // force, and the older one must not stand in for it.
                 Err(error) => {
@@ -51,12 +59,13 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
                         Some(first) => return Err(first),
                     }
                 }
-            };
+            }
             read_slot(&name, &bytes, frames, &mut repaired)?;
         }
     }
+    drop(bytes);
     let newest = |frames: &SlotFrames| {
-        frames.values().rev().find(|(f, _, _)| f.flags & SNAPSHOT != 0).map(|(f, _, _)| f.seq)
+        frames.iter().rev().find(|(_, whole)| whole.header.is_snapshot()).map(|(seq, _)| *seq)
     };
     let Some((slot, base)) = (0..slots.len())
         .filter_map(|slot| Some((slot, newest(&slots[slot])?)))
@@ -64,26 +73,7 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
     else {
         return Ok(None);
     };
-    let frames = &slots[slot];
-    let mut state = State::default();
-    let mut cursor = Cursor { slot, offset: 0, seq: base - 1, crc: 0 };
-    let mut durable = 0;
-    for (seq, (frame, bytes, crc)) in frames.range(base..) {
-        let chained = *seq == base || frame.prev_crc == cursor.crc;
-        if *seq != cursor.seq + 1 || !chained {
-            let what = format!(
-                "manifest of shard {shard}: edit {} is missing in both copies, edit {seq} is there",
-                cursor.seq + 1
-            );
-            return Err(Error::NotOurs(what));
-        }
-        frame.edits.iter().for_each(|edit| state.apply(edit));
-        if *seq == base {
-            state.chained = state.newest_sealed();
-        }
-        cursor = Cursor { slot, offset: cursor.offset + bytes, seq: *seq, crc: *crc };
-        durable = durable.max(frame.durable);
-    }
+    let (state, cursor, durable) = fold(shard, slot, base, &slots[slot])?;
     let newest_frame = slots.iter().filter_map(|frames| frames.keys().next_back()).max();
     if newest_frame.is_some_and(|seq| *seq > cursor.seq) {
         // Edits that follow a snapshot which is gone in both copies.
@@ -93,6 +83,40 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
         )));
     }
     Ok(Some(Loaded { state, cursor, durable, repaired }))
+}
+
+/// The state that the frames of a slot come to, from the snapshot `base` on.
+fn fold(
+    shard: ShardId,
+    slot: usize,
+    base: u64,
+    frames: &SlotFrames,
+) -> Result<(State, Cursor, u64)> {
+    let mut state = State::default();
+    let mut cursor = Cursor { slot, offset: 0, seq: base - 1, crc: 0 };
+    let mut durable = 0;
+    for (seq, Whole { header, bytes }) in frames.range(base..) {
+        let chained = *seq == base || header.prev_crc == cursor.crc;
+        if *seq != cursor.seq + 1 || !chained {
+            let what = format!(
+                "manifest of shard {shard}: edit {} is missing in both copies, edit {seq} is there",
+                cursor.seq + 1
+            );
+            return Err(Error::NotOurs(what));
+        }
+        let doing = |flaw| Error::flaw("a frame of the manifest", &flaw);
+        let frame = FrameView::parse(bytes).map_err(doing)?;
+        for edit in frame.edits() {
+            state.apply(&edit.map_err(doing)?);
+        }
+        if *seq == base {
+            state.chained = state.newest_sealed();
+        }
+        let offset = cursor.offset + bytes.len() as u64;
+        cursor = Cursor { slot, offset, seq: *seq, crc: frame.crc };
+        durable = durable.max(header.durable);
+    }
+    Ok((state, cursor, durable))
 }
 
 /// Collects the frames of one copy of a slot, walking from its front; behind a damaged frame it
@@ -106,14 +130,16 @@ fn read_slot(
     let mut at = 0;
     let mut last = 0;
     while at + UNIT_MIN <= bytes.len() {
-        match Frame::decode(&bytes[at..]) {
-            Ok((frame, padded, crc)) => {
-                if frame.seq < last {
+        match whole(&bytes[at..]) {
+            Ok(header) => {
+                if header.seq < last {
                     break; // left over from the slot's former life
                 }
-                last = frame.seq;
-                frames.entry(frame.seq).or_insert((frame, padded as u64, crc));
-                at += padded;
+                last = header.seq;
+                let end = at + header.padded_bytes();
+                let keep = || Whole { header, bytes: bytes[at..end].into() };
+                frames.entry(header.seq).or_insert_with(keep);
+                at = end;
             }
             Err(flaw) if flaw.is_unsupported() => return Err(Error::flaw(name, &flaw)),
             Err(flaw) => {
@@ -128,14 +154,35 @@ fn read_slot(
     Ok(())
 }
 
+/// Checks all of the frame at the front of `bytes`, its entries included.
+fn whole(bytes: &[u8]) -> Result<FrameHeader, Flaw> {
+    let frame = FrameView::parse(bytes)?;
+    let mut entries = 0;
+    for edit in frame.edits() {
+        edit?;
+        entries += 1;
+    }
+    if entries != frame.header.entries {
+        return Err(Flaw::Field("number of entries"));
+    }
+    Ok(frame.header)
+}
+
 pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    Ok(read_into(storage, name, &mut bytes)?.then_some(bytes))
+}
+
+/// Reads a file into memory that is used again for the next; false when there is no such file.
+fn read_into(storage: &dyn Storage, name: &str, out: &mut Vec<u8>) -> Result<bool> {
+    out.clear();
     let doing = || format!("reading {name}");
     let (file, len) = match storage.open(name, Mode::Read) {
         Ok(opened) => opened,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(e) => return Err(Error::io(doing(), e)),
     };
-    let mut out = Vec::with_capacity(len as usize);
+    out.reserve_exact(len as usize);
     let mut buf =
         AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
     while (out.len() as u64) < len {
@@ -148,5 +195,5 @@ pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<
         }
         out.extend_from_slice(&buf[..got]);
     }
-    Ok(Some(out))
+    Ok(true)
 }

@@ -1,5 +1,6 @@
 //! Folding edits, and snapshots of what they made.
 
+use super::snapshot::LOGS_PER_STEP;
 use super::*;
 use crate::format::manifest::{LogFacts, LogSettings};
 use crate::lsn::{Epoch, Lsn};
@@ -63,11 +64,37 @@ pub(super) fn some_state() -> State {
     state
 }
 
+/// The bytes of a snapshot of `state`, and the entries of its largest step.
+fn snapshot_bytes(state: &State, edits: Vec<Edit>) -> (Vec<u8>, u32) {
+    let mut state = state.clone();
+    let mut building = Building::new(state.checkpoint, edits);
+    while !building.step(&mut state, &|_: &_, _: &mut [_]| {}).unwrap() {}
+    let most = building.most;
+    let (pieces, _) = building.finish(&state, ShardId(3), 1, 9).unwrap();
+    let mut bytes = Vec::new();
+    let mut offsets = Vec::new();
+    for (offset, piece) in pieces {
+        offsets.push(offset);
+        assert!(piece.len() <= PIECE_BYTES);
+        bytes.resize(bytes.len().max(offset as usize + piece.len()), 0);
+        bytes[offset as usize..][..piece.len()].copy_from_slice(&piece);
+    }
+    assert_eq!(offsets.last(), Some(&0), "the header comes last");
+    (bytes, most)
+}
+
+fn snapshot(state: &State, edits: Vec<Edit>) -> Vec<Edit> {
+    let (bytes, _) = snapshot_bytes(state, edits);
+    let (frame, padded, _) = Frame::decode(&bytes).unwrap();
+    assert_eq!((padded, frame.flags), (bytes.len(), crate::format::manifest::SNAPSHOT));
+    frame.edits
+}
+
 #[test]
 fn a_snapshot_rebuilds_the_state() {
     let state = some_state();
     let mut again = State::default();
-    state.snapshot().iter().for_each(|edit| again.apply(edit));
+    snapshot(&state, Vec::new()).iter().for_each(|edit| again.apply(edit));
     assert_eq!(state, again);
 }
 
@@ -89,7 +116,7 @@ fn a_segment_lives_on_in_another_file() {
 fn log_numbers_are_not_reused_after_a_delete() {
     assert_eq!(some_state().next_log, 5);
     let mut again = State::default();
-    some_state().snapshot().iter().for_each(|edit| again.apply(edit));
+    snapshot(&some_state(), Vec::new()).iter().for_each(|edit| again.apply(edit));
     assert_eq!(again.next_log, 5);
 }
 
@@ -102,7 +129,7 @@ fn segment_numbers_are_not_reused_when_all_are_gone() {
     }
     (11..14).chain([20]).for_each(|file| state.forget(file));
     let mut again = State::default();
-    state.snapshot().iter().for_each(|edit| again.apply(edit));
+    snapshot(&state, Vec::new()).iter().for_each(|edit| again.apply(edit));
     assert_eq!((again.segments.len(), again.retired.len()), (0, 1));
     assert_eq!(again.next_segment(), SegmentId(4));
 }
@@ -113,4 +140,39 @@ fn a_retired_file_that_is_another_segment_is_not_retired() {
     let segment = SegmentId(9);
     state.apply(&Edit::Spare { segment, file: 12, nonce: 5, bytes: 1 << 20, term: 1 });
     assert!(!state.retired.contains_key(&12));
+}
+
+/// All logs were encoded in one turn, and written in one go: 100,000 of them held back every append
+/// of the shard for tens of milliseconds.
+#[test]
+fn a_snapshot_of_many_logs_is_made_in_small_steps_and_pieces() {
+    let mut state = some_state();
+    for counter in 5..20_000 {
+        let name = format!("tenant/{counter:06}/events").into();
+        let id = LogId::new(ShardId(3), counter);
+        state.apply(&Edit::Log(LogFacts { id, name, ..Default::default() }));
+    }
+    let (bytes, most) = snapshot_bytes(&state, Vec::new());
+    assert!(bytes.len() > 4 * PIECE_BYTES, "several pieces: {}", bytes.len());
+    // A log here has a cut, another a cursor.
+    assert!(most as usize <= LOGS_PER_STEP + 2, "{most} entries in one step");
+    let mut again = State::default();
+    snapshot(&state, Vec::new()).iter().for_each(|edit| again.apply(edit));
+    assert_eq!(state, again);
+}
+
+/// What waits is part of the snapshot: behind the state, as if it had come after it.
+#[test]
+fn edits_that_wait_follow_the_state_in_its_snapshot() {
+    let mut state = some_state();
+    let log = LogId::new(ShardId(3), 1);
+    let edits = vec![
+        Edit::Deleted { log: LogId::new(ShardId(3), 2) },
+        Edit::Cut { log, epoch: Epoch(9), first_lsn: Lsn(1) },
+        Edit::NextLog { counter: 77 },
+    ];
+    let mut again = State::default();
+    snapshot(&state, edits.clone()).iter().for_each(|edit| again.apply(edit));
+    edits.iter().for_each(|edit| state.apply(edit));
+    assert_eq!(state, again);
 }
