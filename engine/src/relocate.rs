@@ -304,7 +304,10 @@ impl Relocator {
                 return;
             };
             self.next = Some(SegmentId(id.0 + 1));
-            let Some(sealed) = facts.sealed else { continue };
+            // Without an index file there is nothing to weigh it by.
+            let Some(sealed) = facts.sealed.filter(|sealed| sealed.index_bytes != 0) else {
+                continue;
+            };
             let source = Source { segment: id, facts, sealed };
             let known = self.weighed.get(&id) == Some(&seen.trims);
             if known || file_bytes(state, &source) < GAIN_MIN || !self.may(yard, id) {
