@@ -309,7 +309,7 @@ impl Relocator {
                 return;
             };
             self.next = Some(SegmentId(id.0 + 1));
-            // What is owed an index waits for space: no time to make copies.
+            // Without an index file there is nothing to weigh it by.
             let Some(sealed) = facts.sealed.filter(|sealed| sealed.index_bytes != 0) else {
                 continue;
             };
