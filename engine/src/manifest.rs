@@ -17,12 +17,15 @@
 
 mod epochs;
 mod load;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::load::{Loaded, load, read_file};
+use self::room::Reckoning;
+pub(crate) use self::room::Room;
 use crate::cursors::Cursors;
 use crate::cuts::Cuts;
 use crate::error::{Error, Result};
@@ -433,6 +436,7 @@ pub(crate) struct Manifest {
     snapshot_wanted: bool,
     /// Bytes of the last snapshot of this run.
     snapshot_bytes: u64,
+    reckoning: Reckoning,
 }
 
 /// What a snapshot has taken in: batches up to `seq`, sealed segments up to `segment`.
@@ -494,6 +498,7 @@ impl Manifest {
             covered,
             snapshot_wanted: false,
             snapshot_bytes: 0,
+            reckoning: Reckoning::begin(cursor.offset),
             state,
             cursor,
             files,
@@ -516,6 +521,7 @@ impl Manifest {
 
     /// Queues an edit; it is durable once `durable_edits` reaches the number given back.
     pub(crate) fn push(&mut self, edit: Edit) -> u64 {
+        self.reckon(&edit);
         self.queue.push_back(edit);
         self.queued += 1;
         self.queued
@@ -566,7 +572,8 @@ impl Manifest {
 
     /// Whether `step` would start something.
     pub(crate) fn wants_step(&self) -> bool {
-        self.flight.is_none() && self.has_something() && self.blocked_until == 0
+        let says = self.has_something() && self.blocked_until == 0;
+        self.flight.is_none() && (says || self.grows_to().is_some())
     }
 
     /// When to look again although nothing happens.
@@ -588,7 +595,16 @@ impl Manifest {
         durable: u64,
         tails: impl FnOnce(&mut State),
     ) -> Result<()> {
-        if self.flight.is_some() || !self.has_something() || now < self.blocked_until {
+        if now >= self.cramped_until {
+            self.cramped_until = 0;
+        }
+        if self.flight.is_some() {
+            return Ok(());
+        }
+        if let Some(to) = self.grows_to() {
+            return self.grow(disk, token, to);
+        }
+        if !self.has_something() || now < self.blocked_until {
             return Ok(());
         }
         self.blocked_until = 0;
@@ -621,20 +637,27 @@ impl Manifest {
             return Ok(());
         }
         if want > self.lengths[slot] && !cramped {
-            self.grow_failed = false;
             edits.into_iter().rev().for_each(|edit| self.queue.push_front(edit));
-            let zeros = vec![0; (want - self.lengths[slot]) as usize];
-            let at = self.lengths[slot];
-            return self.write(disk, token, slot, at, &zeros, Step::Grow { to: want });
+            return self.grow(disk, token, want);
         }
         // The tails of a snapshot are state too: keep what we wrote.
         self.state.checkpoint = state.checkpoint;
         self.state.logs = std::mem::take(&mut state.logs);
         self.snapshot_bytes = bytes.len() as u64;
+        self.reckon_anew(self.snapshot_bytes);
         self.snapshot_wanted = false;
         let covers = Some(Covered { seq: durable, segment: state.newest_sealed() });
         let next = Cursor { slot, offset: bytes.len() as u64, seq, crc };
         self.write(disk, token, slot, 0, &bytes, Step::Frame { edits, next, covers })
+    }
+
+    /// Prewrites the other slot up to here.
+    fn grow(&mut self, disk: &mut dyn Disk, token: u64, to: u64) -> Result<()> {
+        let slot = 1 - self.cursor.slot;
+        let at = self.lengths[slot];
+        let zeros = vec![0; (to - at) as usize];
+        self.grow_failed = false;
+        self.write(disk, token, slot, at, &zeros, Step::Grow { to })
     }
 
     fn write(

@@ -82,6 +82,11 @@ impl FailStorage {
         Self { world, inner: Arc::clone(&self.inner) }
     }
 
+    /// Fails by this plan from now on.
+    pub fn fail(&self, plan: Plan) {
+        self.inner.lock().plan = Some(plan);
+    }
+
     /// Nothing fails from now on.
     pub fn mend(&self) {
         self.inner.lock().plan = None;
