@@ -8,6 +8,9 @@
 //! Crash story: the power goes before the edit is durable. The log is as it was, or cut, with
 //! nothing behind it; nobody was told, and nothing was staged under the new epoch.
 //!
+//! A full disk: a cut that waits for what has no room ends with `NoSpace` and is taken back whole,
+//! as nothing of it was handed over. (It waited for space, and with it everybody who appends.)
+//!
 //! Cancellation: a cut that is dropped or fails on the way fences its writer and its clones. The
 //! next writer finds whether the log was cut; in the same life of the engine it was.
 //!
@@ -22,10 +25,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::cuts::CUTS_MAX;
 use crate::driver;
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::manifest::Edit;
 use crate::inner::wait;
-use crate::lsn::{LogId, Lsn, Position};
+use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::planted::{Bug, planted};
 use crate::reply::Reply;
 use crate::shard::Request;
@@ -58,20 +61,22 @@ impl Writer {
     /// # Errors
     /// As the output. `Invalid` below the log's start, beyond its tail, or when the log remembers
     /// too many cuts (1,024; truncating it makes room); `Fenced`; `Busy` when a clone is cutting;
-    /// `NoSpace`, `Halted`, `Closed` as for an append: these changed nothing. `Halted`, `Closed`
-    /// and `Undriven` may also come later: then this writer is fenced, and the log may be cut.
+    /// `NoSpace`, `Halted`, `Closed` as for an append: these changed nothing. `NoSpace` may also
+    /// come later, when the disk fills up before all that was staged is durable: it changed nothing
+    /// either, the writer goes on, try again. `Halted`, `Closed` and `Undriven` may come later too:
+    /// then this writer is fenced, and the log may be cut.
     #[must_use = "a cut that is not awaited may not happen"]
     pub fn cut_to(&self, lsn: Lsn) -> Cut {
         let core = Arc::clone(&self.core);
         let state = match begin(&core, lsn) {
-            Ok((first, before)) => State::Draining { first, before },
+            Ok((first, tail, before)) => State::Draining { first, tail, before },
             Err(error) => State::Refused(error),
         };
         Cut { core, state }
     }
 }
 
-fn begin(core: &Core, lsn: Lsn) -> Result<(Position, u64)> {
+fn begin(core: &Core, lsn: Lsn) -> Result<(Position, Lsn, u64)> {
     let epoch = core.epoch();
     let (start, cuts) = {
         let view = core.port.view.lock();
@@ -87,8 +92,8 @@ fn begin(core: &Core, lsn: Lsn) -> Result<(Position, u64)> {
         let what = format!("the log remembers {cuts} cuts; truncate it to make it forget some");
         return Err(Error::Invalid(what));
     }
-    let (epoch, before) = core.port.intake.begin_cut(core.id, epoch, lsn)?;
-    Ok((Position { epoch, lsn }, before))
+    let (epoch, tail, before) = core.port.intake.begin_cut(core.id, epoch, lsn)?;
+    Ok((Position { epoch, lsn }, tail, before))
 }
 
 /// A cut under way; see [`Writer::cut_to`].
@@ -100,9 +105,10 @@ pub struct Cut {
 
 enum State {
     Refused(Error),
-    /// Until the batch `before` is durable.
+    /// Until the batch `before` is durable. The log ended at `tail`.
     Draining {
         first: Position,
+        tail: Lsn,
         before: u64,
     },
     /// Until the edit is durable.
@@ -132,13 +138,8 @@ impl Cut {
     /// As [`Writer::cut_to`].
     pub fn wait(mut self) -> Result<Position> {
         if let State::Draining { before, .. } = self.state {
-            let intake = &self.core.port.intake;
-            let outcome = match intake.driven {
-                None => intake.sleep(before, None),
-                Some(limit) => driver::drive_until(intake, || intake.outcome(before))
-                    .or_else(|| intake.sleep(before, Some(limit))),
-            };
-            self.drained(outcome.ok_or(Error::Undriven)?)?;
+            let drained = driver::drained(&self.core.port.intake, before);
+            self.drained(drained.ok_or(Error::Undriven)?)?;
         }
         if let State::Naming { reply, .. } = &self.state {
             let answer = wait(&self.core.port, reply);
@@ -147,9 +148,14 @@ impl Cut {
         self.refused()
     }
 
-    fn drained(&mut self, outcome: Result<(), Arc<Cause>>) -> Result<()> {
-        let State::Draining { first, .. } = self.state else { return Ok(()) };
-        outcome.map_err(|cause| Error::Halted { cause })?;
+    fn drained(&mut self, outcome: Result<()>) -> Result<()> {
+        let State::Draining { first, tail, .. } = self.state else { return Ok(()) };
+        if let Err(Error::NoSpace(_)) = outcome {
+            self.core.port.intake.take_back_cut(self.core.slot(), first.epoch, tail);
+            self.core.port.intake.end_cut(self.core.slot(), Epoch(first.epoch.0 - 1));
+            self.state = State::Done;
+        }
+        outcome?;
         let (port, id) = (&self.core.port, self.core.id);
         let edits = vec![naming(&port.view, id, first)];
         // By the shard, before anybody is told: what is cut durably is seen by nobody any more,
@@ -183,10 +189,10 @@ impl Cut {
     fn step(&mut self, waker: &Waker) -> Poll<Result<Position>> {
         if let State::Draining { before, .. } = self.state {
             let intake = &self.core.port.intake;
-            if intake.outcome(before).is_none() && intake.register(before, waker) {
-                return Poll::Pending;
+            if intake.drained(before).is_none() {
+                intake.register(before, waker);
             }
-            let Some(outcome) = intake.outcome(before) else { return Poll::Pending };
+            let Some(outcome) = intake.drained(before) else { return Poll::Pending };
             self.drained(outcome)?;
         }
         if let State::Naming { reply, .. } = &self.state {

@@ -8,6 +8,7 @@
 mod pins;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -324,7 +325,12 @@ impl Ward {
         let (meters, shard) = (&port.meters, port.view.shard);
         if let Some(cause) = port.intake.halted() {
             let what = format!("halted by its first failure: {cause}");
-            let advice = "what was acked is safe and readable; see to the disk, then open anew";
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            let advice = if full.contains(&cause.error.kind()) {
+                "what was acked is safe and readable; make space on the disk, then reopen the shard"
+            } else {
+                "what was acked is safe and readable; see to the disk, then open anew"
+            };
             let at = (shard, meters.halted_ns.get());
             return self.of_shard(HealthKind::Halted, Severity::Bad, at, what, advice);
         }

@@ -19,6 +19,7 @@ mod epochs;
 mod lives;
 mod load;
 mod logs;
+mod room;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::load::{Loaded, load, read_file};
 pub(crate) use self::logs::{LogState, Logs};
+use self::room::Reckoning;
+pub(crate) use self::room::Room;
 pub(crate) use self::snapshot::write_snapshot;
 use self::snapshot::{Building, PIECE_BYTES, Pieces, Tails, slot_bytes};
 use crate::cursors::Cursors;
@@ -369,6 +372,7 @@ pub(crate) struct Manifest {
     snapshot_wanted: bool,
     /// Bytes of the last snapshot of this run.
     snapshot_bytes: u64,
+    reckoning: Reckoning,
 }
 
 /// What a snapshot has taken in: batches up to `seq`, sealed segments up to `segment`.
@@ -450,6 +454,7 @@ impl Manifest {
             covered,
             snapshot_wanted: false,
             snapshot_bytes: 0,
+            reckoning: Reckoning::begin(cursor.offset),
             state,
             cursor,
             files,
@@ -473,6 +478,7 @@ impl Manifest {
 
     /// Queues an edit; it is durable once `durable_edits` reaches the number given back.
     pub(crate) fn push(&mut self, edit: Edit) -> u64 {
+        self.reckon(&edit);
         self.queue.push_back(edit);
         self.queued += 1;
         self.queued
@@ -529,7 +535,8 @@ impl Manifest {
 
     /// Whether `step` would start something.
     pub(crate) fn wants_step(&self) -> bool {
-        self.flight.is_none() && self.has_something() && self.blocked_until == 0
+        let says = self.has_something() && self.blocked_until == 0;
+        self.flight.is_none() && (says || self.grows_to().is_some())
     }
 
     /// When to look again although nothing happens.
@@ -551,7 +558,17 @@ impl Manifest {
         durable: u64,
         tails: &impl Tails,
     ) -> Result<()> {
-        if self.flight.is_some() || !self.has_something() || now < self.blocked_until {
+        if now >= self.cramped_until {
+            self.cramped_until = 0;
+        }
+        if self.flight.is_some() {
+            return Ok(());
+        }
+        if let Some(to) = self.grows_to() {
+            self.grow_failed = false;
+            return self.grow(disk, token, self.lengths[1 - self.cursor.slot], to);
+        }
+        if !self.has_something() || now < self.blocked_until {
             return Ok(());
         }
         self.blocked_until = 0;
@@ -627,6 +644,7 @@ impl Manifest {
         let seq = self.cursor.seq + 1;
         let (rest, crc) = building.finish(&self.state, self.shard, seq, durable)?;
         self.snapshot_bytes = bytes as u64;
+        self.reckon_anew(self.snapshot_bytes);
         let next = Cursor { slot, offset: bytes as u64, seq, crc };
         let checkpoint = Some(building.checkpoint);
         self.write_piece(disk, token, rest, Last { edits: building.edits, next, checkpoint })

@@ -256,7 +256,7 @@ impl Sealer {
     /// When to look again although nothing happens.
     pub(crate) fn wake_at(&self) -> Option<u64> {
         let failed = (self.failed && !self.idle()).then_some(self.retry_at);
-        let owed = self.owed_at.filter(|_| !self.owed.is_empty());
+        let owed = self.owed_at.filter(|_| self.work.is_none() && !self.owed.is_empty());
         failed.into_iter().chain(owed).min()
     }
 
@@ -391,6 +391,7 @@ impl Sealer {
             Step::Syncing { built, .. } => Step::SyncingDir { built },
             Step::SyncingDir { built } => {
                 // Before the edit: a snapshot that says `Sealed` has the chains too.
+                manifest.chains_grew(built.chains.len());
                 Built::link(built.chains, &mut view.lock());
                 Step::Naming { edit: manifest.push(built.sealed.edit(job.id)) }
             }

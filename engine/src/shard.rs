@@ -9,6 +9,7 @@
 //!
 //! Not here: who calls `turn` (`engine` for threads of its own, `driver` for the caller's).
 
+mod full;
 mod state;
 
 use std::collections::VecDeque;
@@ -296,7 +297,8 @@ impl Shard {
         let collect = self.collector.wake_at().filter(|_| self.closing == Closing::No);
         let hint = self.hint.wake_at(self.commit.durable, self.manifest.seq()).filter(|_| quiet);
         let lease = self.lease.as_ref().map(|lease| lease.wake_at(now, self.clock.boot_ns()));
-        let wakes = [mark, send, fill, seal, collect, hint, lease, self.manifest.wake_at()];
+        let (edits, grow) = (self.manifest.wake_at(), self.manifest.grow_at());
+        let wakes = [mark, send, fill, seal, collect, hint, lease, edits, grow];
         let until = wakes.into_iter().flatten().min();
         let until = until.map(|at| Duration::from_nanos(at.saturating_sub(now)).min(TURN_MAX));
         match (until, limit) {
@@ -307,7 +309,9 @@ impl Shard {
     }
 
     fn has_work(&self, busy: bool) -> bool {
-        if self.waking.is_under_way() || !self.port.requests.lock().queue.is_empty() {
+        let listens = self.halted || !self.manifest.is_growing();
+        let asked = listens && !self.port.requests.lock().queue.is_empty();
+        if asked || self.waking.is_under_way() {
             return true;
         }
         if self.halted {
@@ -427,7 +431,7 @@ impl Shard {
     /// Requests of callers.
     fn admit(&mut self) {
         loop {
-            let Some(request) = self.port.requests.lock().queue.pop_front() else { return };
+            let Some(request) = self.next_request() else { return };
             match request {
                 Request::Edits(_, reply) | Request::Look(_, reply) | Request::Collect(reply)
                     if self.halted || self.closing != Closing::No =>
@@ -701,25 +705,6 @@ impl Shard {
     fn drained(&mut self) -> bool {
         let now = self.clock.mono_ns();
         self.collect(now, |collector, yard| collector.drain(yard))
-    }
-
-    /// On a full disk: a close that waited for a segment, or for the manifest, would never end.
-    fn is_stuck(&self) -> bool {
-        let no_segment =
-            self.commit.pending.is_some() && !self.fits_pending() && self.segments.is_starved();
-        self.commit.in_flight.is_empty() && (no_segment || self.manifest.wake_at().is_some())
-    }
-
-    /// Closes without what cannot be written: nobody misses a mark, what was staged is unknown.
-    fn let_go(&mut self) {
-        let mark = self.commit.pending.as_ref().is_some_and(|pending| pending.records == 0);
-        if mark && !self.port.intake.has_work(false) {
-            self.commit.pending = None;
-            self.unmarked_since = None;
-            return;
-        }
-        let error = io::Error::from(io::ErrorKind::StorageFull);
-        self.halt("closing: what is staged has no room", error);
     }
 
     fn finish(&mut self) {

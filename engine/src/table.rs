@@ -18,6 +18,7 @@ struct Page<T> {
 #[derive(Clone)]
 pub(crate) struct Table<T> {
     pages: Vec<Option<Box<Page<T>>>>,
+    filled: usize,
 }
 
 impl<T> Table<T> {
@@ -41,6 +42,7 @@ impl<T> Table<T> {
         });
         let slot = &mut page.slots[n as usize % PAGE_SLOTS];
         page.filled += usize::from(slot.is_none());
+        self.filled += usize::from(slot.is_none());
         *slot = Some(value);
     }
 
@@ -49,6 +51,7 @@ impl<T> Table<T> {
         let page = place.as_mut()?;
         let gone = page.slots[n as usize % PAGE_SLOTS].take()?;
         page.filled -= 1;
+        self.filled -= 1;
         if page.filled == 0 {
             *place = None;
         }
@@ -74,6 +77,11 @@ impl<T> Table<T> {
         self.pages.iter_mut().flatten().flat_map(|page| page.slots.iter_mut().flatten())
     }
 
+    /// Slots that are filled.
+    pub(crate) fn len(&self) -> usize {
+        self.filled
+    }
+
     /// One more than the highest number that has a place.
     pub(crate) fn places(&self) -> u64 {
         (self.pages.len() * PAGE_SLOTS) as u64
@@ -82,7 +90,7 @@ impl<T> Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { pages: Vec::new() }
+        Self { pages: Vec::new(), filled: 0 }
     }
 }
 

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::driver;
 use crate::ephemeral::{EPHEMERAL_BYTES_MAX, EPHEMERAL_MAX, Note};
-use crate::error::{Cause, Error, Rejected, Result};
+use crate::error::{Error, Rejected, Result};
 use crate::format::RecordHeader;
 use crate::intake::{RoomWait, Staged};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
@@ -201,7 +201,9 @@ impl Writer {
     /// position is the log's tail at the call.
     ///
     /// # Errors
-    /// As the ticket's output: `Unknown` when the shard failed first, `Undriven`.
+    /// As the ticket's output: `Unknown` when the shard failed first, `Undriven`; `NoSpace` when
+    /// the disk is full and something staged has no room: it becomes durable once there is space,
+    /// flush again then.
     pub fn flush(&self) -> Ticket {
         let staged = self.core.port.intake.flush(self.core.slot());
         self.ticket(staged, 0)
@@ -335,31 +337,45 @@ impl Ticket {
     /// Whether the fate of the append is decided.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.core.port.intake.outcome(self.staged.seq).is_some()
+        self.look().is_some()
+    }
+
+    /// How it has ended, if it has. A flush need not wait for space: who asked for it decides.
+    fn look(&self) -> Option<Result<()>> {
+        let (intake, seq) = (&self.core.port.intake, self.staged.seq);
+        match self.records {
+            0 => intake.drained(seq),
+            _ => intake.outcome(seq).map(|end| end.map_err(|cause| Error::Halted { cause })),
+        }
     }
 
     /// Blocks until it is durable. On the thread that drives the log's shard, drives it.
     ///
     /// # Errors
     /// `Unknown` when the shard failed first; `Undriven` when nobody drives it in time (the ticket
-    /// is spent, the record may become durable later).
+    /// is spent, the record may become durable later); of a flush also `NoSpace`.
     pub fn wait(self) -> Result<Ack> {
-        let intake = &self.core.port.intake;
-        let seq = self.staged.seq;
-        match driver::outcome(intake, seq) {
-            Some(outcome) => self.resolve(outcome),
-            None => Err(Error::Undriven),
-        }
+        let (intake, seq) = (&self.core.port.intake, self.staged.seq);
+        let end = match self.records {
+            0 => driver::drained(intake, seq),
+            _ => {
+                driver::outcome(intake, seq).map(|end| end.map_err(|cause| Error::Halted { cause }))
+            }
+        };
+        self.resolve(end.ok_or(Error::Undriven)?)
     }
 
-    fn resolve(&self, outcome: Result<(), Arc<Cause>>) -> Result<Ack> {
+    fn resolve(&self, end: Result<()>) -> Result<Ack> {
         let position = self.position();
-        match outcome {
+        match end {
             Ok(()) => {
                 Ok(Ack { position, records: self.records, timestamp_us: self.staged.time_us })
             }
-            Err(cause) if planted(Bug::UnknownIsFailed) => Err(Error::Halted { cause }),
-            Err(cause) => Err(Error::Unknown { position, cause }),
+            Err(Error::Halted { cause }) if planted(Bug::UnknownIsFailed) => {
+                Err(Error::Halted { cause })
+            }
+            Err(Error::Halted { cause }) => Err(Error::Unknown { position, cause }),
+            Err(other) => Err(other),
         }
     }
 }
@@ -367,13 +383,12 @@ impl Ticket {
 impl Future for Ticket {
     type Output = Result<Ack>;
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let intake = &self.core.port.intake;
-        let seq = self.staged.seq;
-        if intake.outcome(seq).is_none() && intake.register(seq, cx.waker()) {
-            return Poll::Pending;
+        let (intake, seq) = (&self.core.port.intake, self.staged.seq);
+        if self.look().is_none() {
+            intake.register(seq, cx.waker());
         }
-        match intake.outcome(seq) {
-            Some(outcome) => Poll::Ready(self.resolve(outcome)),
+        match self.look() {
+            Some(end) => Poll::Ready(self.resolve(end)),
             None => Poll::Pending,
         }
     }

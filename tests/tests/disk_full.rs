@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sapwood::io::sim::{Faults, Filling, SimStorage};
@@ -391,15 +392,114 @@ fn a_writer_on_a_full_disk_is_refused_instead_of_kept_waiting() {
     life.end();
 }
 
+/// Three records are staged, the disk is full and no segment is there for them; the shard has not
+/// found out yet.
+fn staged_on_a_full_disk() -> (Life, Writer) {
+    let mut life = Life::open(&SimStorage::new(4, Faults::default()), BTreeMap::new());
+    life.disk.fill(Some(Filling { from_change: 0, errno: ENOSPC, greedy: true }));
+    life.append("a", 3);
+    let writer = life.writers["a"].clone();
+    assert!(writer.check().is_ok(), "refused already");
+    (life, writer)
+}
+
+// A cut, and a flush, waited for what was staged before them, on a full disk for as long as it was
+// full; the thread that drives the shard waited too. They are refused instead, and change nothing.
+#[test]
+fn a_flush_on_a_full_disk_is_refused_instead_of_kept_waiting() {
+    for asynchronous in [false, true] {
+        let (mut life, writer) = staged_on_a_full_disk();
+        let flush = writer.flush();
+        let flushed = if asynchronous { turning(&mut life, flush) } else { flush.wait() };
+        assert!(matches!(flushed, Err(Error::NoSpace(_))), "{flushed:?}");
+        life.disk.fill(None);
+        life.turns(200);
+        assert_eq!(writer.flush().wait().unwrap().position.lsn, Lsn(3));
+        life.end();
+    }
+}
+
+#[test]
+fn a_cut_on_a_full_disk_is_refused_and_changes_nothing() {
+    for asynchronous in [false, true] {
+        let (mut life, writer) = staged_on_a_full_disk();
+        let epoch = writer.epoch();
+        let cut = writer.cut_to(Lsn(1));
+        let cut = if asynchronous { turning(&mut life, cut) } else { cut.wait() };
+        assert!(matches!(cut, Err(Error::NoSpace(_))), "{cut:?}");
+        assert_eq!(writer.epoch(), epoch);
+        life.disk.fill(None);
+        life.turns(200);
+        assert_eq!(life.truth["a"].acked, 3, "what was to be cut is there");
+        life.append("a", 2); // by the same writer, behind it
+        life.turns(5);
+        let first = writer.cut_to(Lsn(4)).wait().unwrap();
+        assert_eq!((first.lsn, first.epoch.0), (Lsn(4), epoch.0 + 1));
+        life.collect();
+        let truth = life.truth.get_mut("a").unwrap();
+        (truth.acked, truth.staged) = (4, 4);
+        life.end();
+    }
+}
+
+/// Polls, and turns the shard in between.
+fn turning<T>(life: &mut Life, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1000 {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done;
+        }
+        life.turns(1);
+    }
+    panic!("it waits");
+}
+
+// A snapshot of many logs went to a slot that was grown for it. The other slot was as short as it
+// was made; the disk filled up, the power went, and the next open had no place for its snapshot.
+#[test]
+fn a_directory_of_many_logs_opens_on_a_full_disk() {
+    let full = Filling { from_change: 0, errno: ENOSPC, greedy: true };
+    let mut life = Life::open(&SimStorage::new(5, Faults::default()), BTreeMap::new());
+    let names: Vec<String> = (0..4000).map(|n| format!("{n:0>100}")).collect();
+    let options = LogOptions::default();
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
+    life.engine.create_many(&wanted[..3000]).unwrap();
+    life.append("a", 3);
+    life.turns(50);
+    life.disk.fill(Some(full));
+    for name in &names[..3] {
+        let logs = life.engine.logs().len();
+        life = life.crash();
+        assert_eq!(life.engine.logs().len(), logs);
+        // As many more as there is room for; then it is told, and not waited for.
+        let mut refused = 0;
+        for part in wanted[3000..].chunks(10) {
+            let created = life.engine.create_many(part).map(drop);
+            refused += u64::from(life.refused(created).is_none());
+        }
+        assert!(refused > 0, "the manifest takes whatever comes");
+        life.truncate("a");
+        life.engine.delete_log(name).unwrap();
+    }
+    life.disk.fill(None);
+    life.turns(200);
+    life.engine.create_many(&wanted[3000..]).unwrap();
+    let life = life.crash();
+    assert_eq!(life.engine.logs().len(), names.len() - 3 + 1);
+    life.end();
+}
+
 // A snapshot was taken only once its slot had been grown to hold it twice over. On a full disk no
 // slot grows: edits waited for ever, truncation with them, although the snapshot would have fitted.
 #[test]
 fn a_manifest_that_cannot_grow_takes_edits_as_long_as_it_fits() {
-    let life = Life::open(&SimStorage::new(3, Faults::default()), BTreeMap::new());
+    let mut life = Life::open(&SimStorage::new(3, Faults::default()), BTreeMap::new());
     let names: Vec<String> = (0..1000).map(|n| format!("{n:0>100}")).collect();
     let options = LogOptions::default();
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
     life.engine.create_many(&wanted).unwrap();
+    life.turns(20); // the other slot is grown ahead
     life.disk.fill(Some(Filling { from_change: 0, errno: ENOSPC, greedy: true }));
     let cursor = life.engine.log(&names[0]).unwrap().cursor("place").unwrap();
     for _ in 0..200 {

@@ -90,8 +90,9 @@ impl Intake {
     }
 
     /// Fences the log and takes its tail back to `lsn`, for the writer of `epoch`. Until
-    /// [`end_cut`](Self::end_cut) nobody appends. Gives what [`fence`](Self::fence) gives.
-    pub(crate) fn begin_cut(&self, id: LogId, epoch: Epoch, lsn: Lsn) -> Result<(Epoch, u64)> {
+    /// [`end_cut`](Self::end_cut) nobody appends. Gives the cut's epoch, the tail that there was
+    /// and the batch that all staged before is durable with.
+    pub(crate) fn begin_cut(&self, id: LogId, epoch: Epoch, lsn: Lsn) -> Result<(Epoch, Lsn, u64)> {
         let mut guard = self.ring.lock();
         if let Some(error) = guard.refused(self) {
             return Err(error);
@@ -108,7 +109,21 @@ impl Intake {
         log.next_epoch();
         log.next_lsn = lsn.0;
         log.cutting = true;
-        Ok((log.epoch, before))
+        Ok((log.epoch, Lsn(tail), before))
+    }
+
+    /// The cut that began `epoch` is taken back, of which nothing was handed to the disk: the log
+    /// goes on at `tail` under the epoch that it had. Nobody appended meanwhile, so nothing was
+    /// staged under the number, which may be given again. False when a newer epoch has begun.
+    pub(crate) fn take_back_cut(&self, slot: usize, epoch: Epoch, tail: Lsn) -> bool {
+        let mut guard = self.ring.lock();
+        let log = &mut guard.logs[slot];
+        let ours = log.cutting && log.epoch == epoch;
+        if ours {
+            (log.epoch, log.next_lsn) = (Epoch(epoch.0 - 1), tail.0);
+        }
+        drop(guard);
+        ours
     }
 
     /// The log's start is about to move to `start`: whoever was told yes hands the edit over.

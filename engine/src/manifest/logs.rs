@@ -95,6 +95,10 @@ impl Logs {
         self.0.get_mut(id.counter()).filter(|log| log.id == id)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn contains(&self, id: LogId) -> bool {
         self.get(id).is_some()
     }
