@@ -127,7 +127,7 @@ fn backup() {
         let (mut life, writer) = life(seed, config.clone());
         let tap = Tap::new(SimStorage::new(seed + 50, Faults::default()));
         tap.record(true);
-        let target: Arc<dyn Storage> = Arc::new(tap.clone());
+        let target: Arc<dyn Storage> = Arc::new(tap.storage());
         let mut last = 0;
         let report = life.engine.checkpoint_on(&target, &mut |p| last = p.done).unwrap();
         assert!(report.segments >= 3 && report.bytes == last, "{report:?}");

@@ -9,7 +9,6 @@ mod cuts;
 use std::time::Duration;
 
 use cuts::judge::{Life, Model, config};
-use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, SimStorage};
 use sapwood::{
     Config, Error, HealthKind, LogOptions, LogSettings, Lsn, SegmentState, Severity, Why,

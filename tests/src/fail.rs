@@ -117,5 +117,5 @@ impl Failing {
 /// The same hook over another world: what a power cut left.
 #[must_use]
 pub fn onto(storage: &FailStorage, world: SimStorage) -> FailStorage {
-    Hooked::new(world, Arc::clone(storage.hook()))
+    Hooked::with(world, Arc::clone(storage.hook()))
 }

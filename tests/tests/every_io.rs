@@ -93,7 +93,7 @@ impl Life {
     fn new(plan: Option<Plan>) -> Self {
         let world = SimStorage::new(5, Faults::default());
         let truths = NAMES.map(|name| (name, Truth::default())).into();
-        let storage = FailStorage::new(world, Failing::new(plan));
+        let storage = FailStorage::with(world, Failing::new(plan));
         let (rng, failures) = (Rng::new(9), Vec::new());
         Self { storage, truths, rng, failures, freed: 0, relocated: 0 }
     }
@@ -118,7 +118,7 @@ impl Life {
                 | Error::Closed
         );
         assert!(fitting, "{doing}: {error} ({error:?}), after {:?}", self.failures);
-        assert!(self.storage.hook().failed() > 0, "{doing}: {error}, and nothing had failed");
+        assert!(self.storage.failed() > 0, "{doing}: {error}, and nothing had failed");
         self.failures.push(format!("{doing}: {error}"));
         None
     }
@@ -336,7 +336,7 @@ impl Life {
     /// Nothing fails any more: it opens, everything is there, it goes on.
     fn judge(&mut self, world: SimStorage) {
         let storage = onto(&self.storage, world);
-        storage.hook().plan(None);
+        storage.plan(None);
         let mut session = Session::open(&storage)
             .unwrap_or_else(|e| panic!("opening when all is mended: {e}, {:?}", self.failures));
         self.read(&session.engine, true);
@@ -355,7 +355,7 @@ fn number_of_points() -> u64 {
     assert!(life.truths["a"].acked > 160 && life.truths["c"].deleted, "{:?}", life.truths);
     assert!(life.freed >= 2, "only {} segments were collected", life.freed);
     assert!(life.relocated > 0, "nothing was relocated");
-    let points = life.storage.hook().counted();
+    let points = life.storage.counted();
     let world = life.storage.world().clone();
     life.judge(world.crash());
     life.judge(world);
@@ -411,8 +411,8 @@ fn every_io_fails_in_turn_and_nothing_acked_is_lost() {
                 let mut life = Life::new(Some(Plan { at: point, kind, for_ever }));
                 life.live();
                 told += u64::from(!life.failures.is_empty());
-                assert!(!for_ever || life.storage.hook().failed() > 0, "nothing failed");
-                life.storage.hook().plan(None);
+                assert!(!for_ever || life.storage.failed() > 0, "nothing failed");
+                life.storage.plan(None);
                 let world = life.storage.world().clone();
                 life.judge(world.crash());
                 life.judge(world);

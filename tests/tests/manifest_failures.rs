@@ -3,12 +3,15 @@
 //! and for ever, short and late.
 //!
 //! Whatever fails: the caller is told, the first cause is kept and shown, nothing is tried again
-//! and then acked, another shard goes on; and a reopening, in place or after a power cut, finds
-//! the old state or the new one, with all that was answered before.
+//! and then acked, another shard goes on; and a reopening, in place or after a power cut, finds the
+//! old state or the new one, with all that was answered before.
+//!
+//! Not here: the wait of a manifest on a full disk (`disk_full`), failures everywhere (`every_io`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sapwood::io::Storage;
@@ -95,7 +98,7 @@ impl Pair {
     /// Log x is on shard 0, and so is log "other".
     fn new(seed: u64, filter: Filter) -> Self {
         let world = SimStorage::new(seed, Faults::default());
-        let storage = Hooked::new(world, Failing::among(None, filter));
+        let storage = Hooked::with(world, Failing::among(None, filter));
         let (engine, drivers) = small::open(storage.clone(), config()).unwrap();
         let x = engine.create("x", &grouped()).unwrap();
         engine.create("other", &grouped()).unwrap();
@@ -126,7 +129,7 @@ impl Pair {
     }
 
     fn counted(&self) -> u64 {
-        self.storage.hook().counted()
+        self.storage.counted()
     }
 
     /// Shard 0 is halted by `cause`: told, shown, not tried again; the rest goes on.
@@ -134,7 +137,7 @@ impl Pair {
         assert!(cause.doing.contains("writing the manifest"), "{cause}");
         assert_eq!(cause.error.raw_os_error(), Some(5), "{cause}");
         let written = self.counted();
-        self.storage.hook().plan(None);
+        self.storage.plan(None);
         self.settle();
         let same = |error: &Error| match error {
             Error::Halted { cause: why } => Arc::ptr_eq(why, cause),
@@ -281,9 +284,9 @@ fn an_edit_that_fails_halts_its_shard_and_is_found_done_or_undone() {
         for plan in plans(0) {
             let mut pair = Pair::new(n as u64, any_edit);
             let from = pair.counted();
-            pair.storage.hook().plan(Some(Plan { at: from + plan.at, ..plan }));
+            pair.storage.plan(Some(Plan { at: from + plan.at, ..plan }));
             let cause = halted((deed.ask)(&pair));
-            assert!(pair.storage.hook().failed() > 0);
+            assert!(pair.storage.failed() > 0);
             pair.is_halted(&cause);
             let name = format!("{}, {plan:?}", deed.name);
             // Both copies were handed over before either failed: whatever is not refused is there.
@@ -322,7 +325,7 @@ fn a_snapshot_that_fails_leaves_the_slot_in_force() {
     for plan in plans(0) {
         let mut pair = Pair::new(7, snapshot);
         let from = pair.counted();
-        pair.storage.hook().plan(Some(Plan { at: from + plan.at, ..plan }));
+        pair.storage.plan(Some(Plan { at: from + plan.at, ..plan }));
         let (failed, cause) = set_until_it_fails(&pair);
         assert!(failed > 10, "the slot was full after {failed} edits");
         pair.is_halted(&cause);
@@ -355,7 +358,7 @@ fn a_growth_that_fails_halts_the_shard_and_changes_nothing() {
             let mut pair = with_many_logs(3, filter);
             let from = pair.counted();
             assert_eq!(from, 0, "it has grown already");
-            pair.storage.hook().plan(Some(plan));
+            pair.storage.plan(Some(plan));
             let (failed, cause) = set_until_it_fails(&pair);
             pair.is_halted(&cause);
             // The edit waited for the snapshot behind the growth: it was never written.
@@ -377,14 +380,14 @@ fn a_growth_without_room_is_no_failure_wherever_it_is_told() {
     for filter in [growth as Filter, sync_of_growth] {
         for (at, for_ever) in [(1, false), (2, false), (1, true)] {
             let mut pair = with_many_logs(4, filter);
-            pair.storage.hook().plan(Some(Plan { at, kind: Kind::Full, for_ever }));
+            pair.storage.plan(Some(Plan { at, kind: Kind::Full, for_ever }));
             let cursor = pair.x.cursor("c").unwrap();
             for n in 0..2 * EDITS_OF_A_SLOT {
                 cursor.set(Lsn(n % RECORDS)).unwrap();
             }
-            assert!(pair.storage.hook().failed() > 0, "the slot was not grown");
+            assert!(pair.storage.failed() > 0, "the slot was not grown");
             let crashed = onto(&pair.storage, pair.storage.world().crash());
-            pair.storage.hook().plan(None);
+            pair.storage.plan(None);
             let (engine, _drivers) = small::open(crashed, config()).unwrap();
             assert_eq!(cursor_of(&engine), (2 * EDITS_OF_A_SLOT - 1) % RECORDS);
             goes_on(&engine);
@@ -423,7 +426,7 @@ fn a_write_that_stays_short_is_given_up_and_told() {
 /// Of the frames that it lets through, the copy whose completion comes late.
 struct Late {
     copy: &'static str,
-    on: std::sync::atomic::AtomicBool,
+    on: AtomicBool,
     /// The other copy fails.
     fails: bool,
 }
@@ -432,7 +435,7 @@ const LATE: Duration = Duration::from_secs(2);
 
 impl Hook for Late {
     fn before(&self, call: &Call) -> Fate {
-        if !self.on.load(std::sync::atomic::Ordering::Relaxed) || !runs(call, What::Write) {
+        if !self.on.load(Ordering::Relaxed) || !runs(call, What::Write) {
             return Fate::Goes;
         }
         if call.name.starts_with(&format!("manifest-000-{}", self.copy)) {
@@ -450,7 +453,7 @@ fn an_edit_is_answered_when_the_later_copy_is_durable() {
     for copy in ["a", "b"] {
         for fails in [false, true] {
             let hook = Arc::new(Late { copy, on: false.into(), fails });
-            let storage = Hooked::new(SimStorage::new(13, Faults::default()), Arc::clone(&hook));
+            let storage = Hooked::with(SimStorage::new(13, Faults::default()), Arc::clone(&hook));
             let (engine, mut drivers) = small::open(storage.clone(), small::config()).unwrap();
             let log = engine.log("x").unwrap();
             let writer = log.writer().unwrap();
@@ -463,9 +466,9 @@ fn an_edit_is_answered_when_the_later_copy_is_durable() {
             let now = || storage.clock().mono_ns();
             let since = now();
             let took = || Duration::from_nanos(now() - since);
-            hook.on.store(true, std::sync::atomic::Ordering::Relaxed);
+            hook.on.store(true, Ordering::Relaxed);
             let answer = log.truncate(Lsn(3));
-            hook.on.store(false, std::sync::atomic::Ordering::Relaxed);
+            hook.on.store(false, Ordering::Relaxed);
             if !fails {
                 answer.unwrap();
                 assert!(took() >= LATE, "answered after {:?}, with one copy", took());
@@ -502,10 +505,10 @@ fn a_close_whose_end_cannot_be_recorded_says_so_and_loses_nothing() {
             let mut pair = Pair::new(17, any_edit);
             let from = pair.counted();
             let plan = Plan { at: from + at, kind, for_ever };
-            pair.storage.hook().plan(Some(plan));
+            pair.storage.plan(Some(plan));
             let cause = halted(pair.engine.close());
             assert!(cause.doing.contains("writing the manifest"), "{cause}");
-            pair.storage.hook().plan(None);
+            pair.storage.plan(None);
             let again = halted(pair.engine.close());
             assert!(Arc::ptr_eq(&again, &cause), "{again} is not the first cause: {cause}");
             pair.drivers.clear();
@@ -526,13 +529,13 @@ fn a_close_whose_end_cannot_be_recorded_says_so_and_loses_nothing() {
 /// Opens with every operation on the manifest failing in turn; afterwards all is there.
 fn fails_at_open(name: &str, before: &SimStorage, records: u64, least: u64) {
     let open = |world: &SimStorage, plan| {
-        let storage = Hooked::new(world.clone(), Failing::among(plan, at_open));
+        let storage = Hooked::with(world.clone(), Failing::among(plan, at_open));
         let opened = small::open(storage.clone(), config());
         (storage, opened.map(drop))
     };
     let (storage, opened) = open(&before.crash(), None);
     opened.unwrap();
-    let points = storage.hook().counted();
+    let points = storage.counted();
     assert!(points >= least, "{name}: only {points} operations");
     let mut told = 0;
     for at in 1..=points {
@@ -545,7 +548,7 @@ fn fails_at_open(name: &str, before: &SimStorage, records: u64, least: u64) {
                     Err(Error::Io { .. } | Error::NoSpace(_)) => told += 1,
                     Err(other) => panic!("{name}, {plan:?}: {other:?}"),
                 }
-                storage.hook().plan(None);
+                storage.plan(None);
                 let world = storage.world().clone();
                 for world in [world.crash(), world] {
                     let (engine, _drivers) = small::open(onto(&storage, world), config())
@@ -588,10 +591,10 @@ fn a_slot_that_cannot_be_read_in_either_copy_is_no_older_state() {
         };
         let plan = Plan { at: 1, kind: Kind::Refused, for_ever: true };
         let world = pair.storage.world().crash();
-        let storage = Hooked::new(world, Failing::among(Some(plan), filter));
+        let storage = Hooked::with(world, Failing::among(Some(plan), filter));
         let refused = small::open(storage.clone(), config()).map(drop);
         assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
-        storage.hook().plan(None);
+        storage.plan(None);
         let (engine, _drivers) = small::open(storage, config()).unwrap();
         assert_eq!(cursor_of(&engine), wanted);
         goes_on(&engine);

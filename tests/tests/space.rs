@@ -37,7 +37,7 @@ fn finding(engine: &Engine, kind: HealthKind) -> Option<String> {
 
 /// Has the shard halt by the next operation at its disk.
 fn halt(storage: &FailStorage, writer: &Writer, kind: Kind) -> Error {
-    let at = storage.hook().counted() + 1;
+    let at = storage.counted() + 1;
     storage.hook().plan(Some(Plan { at, kind, for_ever: true }));
     let failed = writer.submit(b"unknown").unwrap().wait().unwrap_err();
     storage.hook().plan(None);
@@ -49,7 +49,7 @@ fn halt(storage: &FailStorage, writer: &Writer, kind: Kind) -> Error {
 // same. That is a write which failed: nobody knows what of it is there. It does not pass by itself.
 #[test]
 fn a_commit_that_finds_no_room_halts_its_shard_which_is_reopened_on_the_full_disk() {
-    let storage = FailStorage::new(SimStorage::new(1, Faults::default()), Failing::new(None));
+    let storage = FailStorage::with(SimStorage::new(1, Faults::default()), Failing::new(None));
     let (engine, mut drivers) = small::open(storage.clone(), small::config()).unwrap();
     let log = engine.log("a").unwrap();
     let writer = log.writer().unwrap();
@@ -118,7 +118,7 @@ fn file_bytes(disk: &SimStorage) -> u64 {
 #[test]
 fn a_shard_is_reopened_under_a_quota_with_files_retired() {
     const QUOTA: u64 = 8 << 20;
-    let storage = FailStorage::new(SimStorage::new(3, Faults::default()), Failing::new(None));
+    let storage = FailStorage::with(SimStorage::new(3, Faults::default()), Failing::new(None));
     let config = Config { quota_bytes: QUOTA, ..small::config() };
     let (engine, mut drivers) = small::open(storage.clone(), config).unwrap();
     let log = engine.log("a").unwrap();
@@ -139,7 +139,7 @@ fn a_shard_is_reopened_under_a_quota_with_files_retired() {
         assert!(used > QUOTA - (2 << 20), "life {life}: refused at {used} bytes");
         log.truncate(log.durable().unwrap()).unwrap();
         turns(&mut drivers, life);
-        let at = storage.hook().counted() + 1;
+        let at = storage.counted() + 1;
         storage.hook().plan(Some(Plan { at, kind: Kind::Refused, for_ever: true }));
         let halted = log.cursor("place").unwrap().set(log.durable().unwrap());
         assert!(matches!(halted, Err(Error::Halted { .. })), "{halted:?}");

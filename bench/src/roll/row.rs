@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use sapwood::{Config, Engine, Log, Writer};
+use sapwood::{Config, Engine, Histogram, Log, ShardMetrics, Writer};
 use serde::Serialize;
 
 use super::machine::Machine;
@@ -104,6 +104,29 @@ pub(super) struct Deeds {
     pub(super) segment_files: u64,
     /// Processors that other processes kept busy, where the kernel tells.
     pub(super) others_busy: Option<f64>,
+    /// Where the time of the slowest batches went.
+    pub(super) stages: Stages,
+}
+
+/// 99.9th percentiles of a batch's stages, us: what the engine adds, and what the device takes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Stages {
+    queue: u64,
+    batch: u64,
+    device: u64,
+    ack: u64,
+}
+
+impl Stages {
+    fn between(before: &ShardMetrics, after: &ShardMetrics) -> Stages {
+        let us = |then: &Histogram, now: &Histogram| now.since(then).percentile(99.9) / 1000;
+        Stages {
+            queue: us(&before.queue_ns, &after.queue_ns),
+            batch: us(&before.batch_ns, &after.batch_ns),
+            device: us(&before.device_ns, &after.device_ns),
+            ack: us(&before.ack_ns, &after.ack_ns),
+        }
+    }
 }
 
 /// A row that is prepared. Its engine is closed and its directory removed when dropped.
@@ -185,11 +208,12 @@ impl Running {
             filled_bytes: (after.fill_writes - before.fill_writes) * FILL_BYTES,
             segment_files: found.iter().filter(|name| name.starts_with("segment-")).count() as u64,
             others_busy: others,
+            stages: Stages::between(&before, &after),
         });
         Ok(())
     }
 
-    fn counted(&self) -> sapwood::ShardMetrics {
+    fn counted(&self) -> ShardMetrics {
         self.engine.metrics().into_iter().next().unwrap_or_default()
     }
 
@@ -252,7 +276,8 @@ impl Running {
         };
         format!(
             "{:<11}segments of {} MiB; a round: {} rolls, {} seals, {} files created, {} MiB \
-             filled; {} segment files after it; {others}",
+             filled; {} segment files after it; p99.9 of a batch: queue {}, batch {}, device {}, \
+             ack {} us; {others}",
             self.name(),
             self.segment_bytes >> 20,
             median(|deeds| deeds.rolls),
@@ -260,6 +285,10 @@ impl Running {
             median(|deeds| deeds.created),
             median(|deeds| deeds.filled_bytes >> 20),
             median(|deeds| deeds.segment_files),
+            median(|deeds| deeds.stages.queue),
+            median(|deeds| deeds.stages.batch),
+            median(|deeds| deeds.stages.device),
+            median(|deeds| deeds.stages.ack),
         )
     }
 

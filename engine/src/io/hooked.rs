@@ -1,13 +1,14 @@
 //! The simulated storage with a hook at every operation, blocking or of a disk: to fail it, to hold
 //! its completion back, to look at the world in the middle of it.
 //!
-//! Invariants: a hook sees each operation once before it, and once after it has ended well; one
-//! that fails before it began leaves nothing, one that landed is all there and told as failed all
-//! the same (what a lost answer looks like). Without a word of the hook nothing is changed.
+//! Invariants: a hook sees each operation once before it, and once when it has ended; one that
+//! fails before it began has no end and leaves nothing, one that landed is all there and told as
+//! failed all the same (what a lost answer looks like). Without a word of the hook nothing changes.
 //!
 //! Not here: failures by chance (`sim::Faults`), what hooks are for (the tests).
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -60,8 +61,8 @@ pub enum Fate {
     Lands(io::Error),
     /// It is done, and its completion comes so much later; a blocking call goes on at once.
     Late(Duration),
-    /// It is in two steps, with [`Hook::under_way`] between them: of a blocking write, any part may
-    /// survive then. An operation of a disk always is.
+    /// It goes on, with [`Hook::under_way`] in the middle of it, when any part of it may have
+    /// happened: of a blocking call, what it writes, removes or renames is not durable then.
     InSteps,
 }
 
@@ -72,14 +73,14 @@ pub trait Hook: Send + Sync {
         Fate::Goes
     }
 
-    /// It has begun, any part of it may have happened.
+    /// In the middle of an operation that was to be [`InSteps`](Fate::InSteps).
     fn under_way(&self, _call: &Call) {}
 
-    /// It has ended well.
+    /// It has ended, well or not; nobody was told yet.
     fn after(&self, _call: &Call) {}
 }
 
-/// See the module. Clones are the same directory, with the same hook.
+/// See the module. Clones are the same directory, with the same hook, which it can be asked as.
 pub struct Hooked<H> {
     world: SimStorage,
     hook: Arc<H>,
@@ -91,10 +92,28 @@ impl<H> Clone for Hooked<H> {
     }
 }
 
+impl<H> Deref for Hooked<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.hook
+    }
+}
+
 impl<H: Hook> Hooked<H> {
-    /// Over this world.
+    /// This world with this hook.
     #[must_use]
-    pub fn new(world: SimStorage, hook: Arc<H>) -> Self {
+    pub fn with(world: SimStorage, hook: Arc<H>) -> Self {
+        Self { world, hook }
+    }
+
+    /// This world with a hook that is made for it.
+    #[must_use]
+    pub fn new(world: SimStorage) -> Self
+    where
+        H: From<SimStorage>,
+    {
+        let hook = Arc::new(H::from(world.clone()));
         Self { world, hook }
     }
 
@@ -120,23 +139,24 @@ impl<H: Hook> Hooked<H> {
         run: impl FnOnce(&SimStorage) -> io::Result<T>,
     ) -> io::Result<T> {
         let call = Call { what, name: name.to_owned(), offset, token: None };
-        let told = match self.hook.before(&call) {
+        // Names change at once, and are not durable before the directory is synced.
+        let at_end = matches!(what, What::Remove | What::Rename);
+        let fate = match self.hook.before(&call) {
             Fate::Fails(error) => return Err(error),
-            Fate::Lands(error) => Some(error),
-            Fate::InSteps => {
-                begin(&self.world)?;
-                self.hook.under_way(&call);
-                None
-            }
-            Fate::Goes | Fate::Late(_) => None,
+            fate => fate,
         };
-        let value = run(&self.world)?;
-        match told {
-            Some(error) => Err(error),
-            None => {
-                self.hook.after(&call);
-                Ok(value)
-            }
+        if matches!(fate, Fate::InSteps) && !at_end {
+            begin(&self.world)?;
+            self.hook.under_way(&call);
+        }
+        let result = run(&self.world);
+        if matches!(fate, Fate::InSteps) && at_end {
+            self.hook.under_way(&call);
+        }
+        self.hook.after(&call);
+        match fate {
+            Fate::Lands(error) => Err(error),
+            _ => result,
         }
     }
 
@@ -307,9 +327,7 @@ impl<H: Hook> HookedDisk<H> {
             Fate::Late(time) => when += u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2),
             _ => {}
         }
-        if done.result.is_ok() {
-            self.storage.hook.after(&call);
-        }
+        self.storage.hook.after(&call);
         self.kept.push((when, done));
     }
 }
@@ -331,7 +349,9 @@ impl<H: Hook + 'static> Disk for HookedDisk<H> {
         self.next += 1;
         let number = self.next;
         self.disk.submit(number, op).map_err(|(_, op)| (token, op))?;
-        self.storage.hook.under_way(&call);
+        if matches!(fate, Fate::InSteps) {
+            self.storage.hook.under_way(&call);
+        }
         self.calls.push(Flight { number, call, fate });
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Life {
     ) -> Self {
         let tap = Tap::new(world.clone());
         tap.record(record);
-        let (engine, driving) = open(Arc::new(tap.clone()), config, archive.clone());
+        let (engine, driving) = open(Arc::new(tap.storage()), config, archive.clone());
         let life = Self { tap, engine, driving, model, wholes: Vec::new(), judged: 0, archive };
         let mut life = life;
         life.judge(&life.model.clone());
