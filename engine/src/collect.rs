@@ -14,6 +14,8 @@
 //!
 //! Not here: what is needed (`gc`), where starts move by settings (`retain`), files (`reclaim`).
 
+mod moved;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use crate::names;
 use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::reclaim::Reclaim;
-use crate::relocate::{Landed, Moved, Relocator, SNAPSHOT_WORTH};
+use crate::relocate::{Moved, Relocator, SNAPSHOT_WORTH};
 use crate::reply::Reply;
 use crate::retain::{Retainer, Span, start_by};
 use crate::segment::Segments;
@@ -346,26 +348,6 @@ impl Collector {
             self.busy = self.relocating;
             self.look_again();
         }
-    }
-
-    /// What the pass has passed over is looked at once relocation is through with it.
-    fn look_again(&mut self) {
-        if self.passed_over && !self.relocator.is_busy() {
-            self.passed_over = false;
-            self.seen = None;
-        }
-    }
-
-    /// A segment has moved: its index is another one, and its first file may go.
-    fn land_moved(&mut self, yard: &mut Yard<'_>) {
-        if let Some(Landed { segment, old }) = self.relocator.land(yard) {
-            let survey = self.marks.get(&segment).map_or(0, |mark| mark.survey);
-            self.marks.insert(segment, Mark { survey, ..Mark::default() });
-            let bytes = old.sealed.map_or(0, |was| files_bytes(&yard.manifest.state, &old, &was));
-            self.reclaim.size(old.file, bytes);
-            (self.seen, self.passed_over) = (None, false);
-        }
-        self.reclaim.spared = self.relocator.spared();
     }
 
     /// Closing: ends what has begun and removes what is retired. True once that is so.
