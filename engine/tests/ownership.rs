@@ -47,6 +47,20 @@ fn every_owner_keeps_the_contract() {
     });
 }
 
+/// A ring may have writes under way when all else of its engine is gone; the lock lasts as long.
+/// (It was shown for a ring that is given the lock. Nobody saw whether the engine gives it.)
+#[test]
+fn the_lock_lasts_as_long_as_a_ring_of_the_engine() {
+    let disk = SimStorage::new(3, Faults::default());
+    let config = Config { driven: true, ..Config::new("simulated") };
+    let again = || Engine::open_on(Arc::new(disk.clone()), config.clone());
+    let (engine, drivers) = again().unwrap();
+    drop(engine);
+    assert!(matches!(again(), Err(Error::Locked { .. })), "its ring is still there");
+    drop(drivers);
+    again().unwrap();
+}
+
 fn open(disk: &SimStorage, owner: &SimOwner) -> (Engine, Driving) {
     let (storage, owner): (Arc<dyn Storage>, Arc<dyn Owner>) =
         (Arc::new(disk.clone()), Arc::new(owner.clone()));

@@ -7,8 +7,8 @@
 //!
 //! Each bug goes to the simulator, from the seeds of every day, and after that to the other
 //! suites, until one fails. A suite that fails without any bug proves nothing: one that has caught
-//! a bug is run once without, and must pass. What runs with some bugs found is kept, and the table
-//! is written once there is a row for each.
+//! a bug is run once without, and must pass. What runs with some bugs found is kept; the table has
+//! a row for each that was run since the target folder was made.
 //!
 //! Exit code 0: every bug was caught, and enough of them by the simulator. 1: see the last lines.
 
