@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::feed::{Fate, Fed, Feeder, Input, Submitted, TICKETS_MAX};
 use crate::output::{Output, StdoutClosed, tell};
 use crate::progress::Progress;
+use crate::tier::{TierArgs, Tiering, retain};
 
 /// How often it is looked why a ticket takes long.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -40,7 +41,8 @@ Examples:
   sapwood append orders --dir wal orders.txt        each line of the file is a record
   tail -f app.log | sapwood append app --dir wal    lines as they come
   sapwood append orders --dir wal --resume big.txt  go on where a killed append ended
-  sapwood append blobs --dir wal --whole *.png      each file is a record")]
+  sapwood append blobs --dir wal --whole *.png      each file is a record
+  sapwood append app --dir wal --tier file:///mnt/tier --local-retention 256MiB big.txt")]
 pub(crate) struct Args {
     /// The log; made when there is none
     log: String,
@@ -49,6 +51,8 @@ pub(crate) struct Args {
     files: Vec<PathBuf>,
     #[command(flatten)]
     dir: WriteDir,
+    #[command(flatten)]
+    tier: TierArgs,
     /// Each file is one record, as it is
     #[arg(long)]
     whole: bool,
@@ -78,8 +82,16 @@ struct Tally {
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let inputs = Input::open(&args.files)?; // before the directory is made
     let total = inputs.iter().map(|input| input.bytes).sum::<Option<u64>>();
-    let engine = args.dir.open(backend)?;
-    let writer = engine.log(&args.log)?.writer()?;
+    let tiering = args.tier.tier.as_deref().map(Tiering::probed).transpose()?;
+    let open = || {
+        let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
+        args.dir.open(backend, components)
+    };
+    let engine = open()?;
+    let log = engine.log(&args.log)?;
+    retain(&engine, &log, args.tier.local_retention)?;
+    let tier = tiering.as_ref().map(|tiering| tiering.start(&engine)).transpose()?;
+    let writer = log.writer()?;
     let begun = Instant::now();
     let first = writer.first();
     let skip = if args.resume { first.lsn.0 } else { 0 };
@@ -99,7 +111,16 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     // A failure leaves the feeding thread behind, which may wait for input: the process ends.
     collected?;
     let fed = feeding.join().unwrap_or_else(|_| Err(anyhow!("reading the input failed")));
+    drop(tier);
     engine.close()?;
+    if let Some(tiering) = tiering.as_ref().filter(|_| !args.tier.no_wait) {
+        // Closing has sealed what was left.
+        drop((log, writer, engine));
+        let engine = open()?;
+        let finished = tiering.finish(&engine);
+        engine.close()?;
+        finished?;
+    }
     check_resume(args, skip, fed?)?;
     Ok(Exit::Ok)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
-use sapwood::{Config, Engine, Recovery};
+use sapwood::{Components, Config, Engine, Recovery};
 
 use crate::exit::{Exit, Failure};
 
@@ -115,8 +115,8 @@ impl WriteDir {
     }
 
     /// Opens for writing; a missing directory is made.
-    pub(crate) fn open(&self, backend: Backend) -> Result<Engine> {
-        Ok(Engine::open(self.config(backend)?)?)
+    pub(crate) fn open(&self, backend: Backend, components: Components) -> Result<Engine> {
+        Ok(Engine::open_with(self.config(backend)?, components)?.0)
     }
 }
 
@@ -126,9 +126,18 @@ fn usage(message: String) -> anyhow::Error {
 
 /// Opens for reading: works while another process writes, changes nothing.
 pub(crate) fn open_read_only(dir: &Path, backend: Backend) -> Result<Engine> {
+    open_read_only_with(dir, backend, Components::default())
+}
+
+/// As [`open_read_only`], with the tier that records went to.
+pub(crate) fn open_read_only_with(
+    dir: &Path,
+    backend: Backend,
+    components: Components,
+) -> Result<Engine> {
     must_exist(dir)?;
     let config = Config { read_only: true, backend: backend.into(), ..Config::new(dir) };
-    Ok(Engine::open(config)?)
+    Ok(Engine::open_with(config, components)?.0)
 }
 
 /// Opens an existing directory for writing.

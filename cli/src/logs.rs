@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use bytesize::ByteSize;
-use sapwood::{Error, Log, LogInfo, LogOptions, LogSettings};
+use sapwood::{Components, Error, Log, LogInfo, LogOptions, LogSettings};
 use serde_json::{Value, json};
 
 use crate::directory::{Backend, ReadDir, WriteDir, open_read_only, open_to_change};
@@ -200,7 +200,7 @@ fn create(
     json: bool,
     backend: Backend,
 ) -> Result<()> {
-    let engine = dir.open(backend)?;
+    let engine = dir.open(backend, Components::default())?;
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), options)).collect();
     let logs = engine.create_many(&wanted)?;
     let infos = logs.iter().map(Log::info).collect::<sapwood::Result<Vec<_>>>()?;

@@ -23,6 +23,7 @@ mod progress;
 mod read;
 mod salvage;
 mod survey;
+mod tier;
 mod truncate;
 mod verify;
 
@@ -61,6 +62,7 @@ enum Command {
     Truncate(truncate::Args),
     Gc(gc::Args),
     Backup(backup::Args),
+    Tier(tier::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -103,6 +105,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Truncate(args) => truncate::run(&args, backend),
         Command::Gc(args) => gc::run(&args, backend),
         Command::Backup(args) => backup::run(&args, backend),
+        Command::Tier(args) => tier::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),

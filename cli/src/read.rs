@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use sapwood::{Engine, Error, From, Log, Lsn, ReadRecord, Reader};
 
-use crate::directory::{Backend, ReadDir, open_read_only};
+use crate::directory::{Backend, ReadDir, open_read_only_with};
 use crate::exit::Exit;
 use crate::json;
 use crate::output::{Output, tell};
 use crate::place::Place;
+use crate::tier::Tiering;
 
 /// How often a follower looks whether a writer has come.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     log: String,
     #[command(flatten)]
     dir: ReadDir,
+    /// The store (file://PATH) that records of the directory went to
+    #[arg(long, value_name = "URL")]
+    tier: Option<String>,
     /// Where to begin: start, tail, LSN, EPOCH:LSN, or a time (RFC 3339)
     #[arg(long, value_name = "PLACE", default_value = "start")]
     from: Place,
@@ -67,9 +71,11 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let left = args.count.unwrap_or(u64::MAX);
     let mut sink = Sink { args, out: Output::stdout()?, left, lost: false };
     let mut from = args.from.0;
+    let tiering = args.tier.as_deref().map(Tiering::open).transpose()?;
     loop {
         let seen = written(&args.dir.dir);
-        let engine = open_read_only(&args.dir.dir, backend)?;
+        let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
+        let engine = open_read_only_with(&args.dir.dir, backend, components)?;
         let log = engine.log(&args.log)?;
         let next = sink.copy(&engine, &log, from);
         sink.out.flush()?;

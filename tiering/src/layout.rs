@@ -37,7 +37,7 @@ pub fn segment(header: &ObjectHeader, again: u32) -> Result<Key> {
 }
 
 /// What the name of an object says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Named {
     /// The directory.
     pub directory: u64,

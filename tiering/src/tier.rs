@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use sapwood::format::DamageFacts;
 use sapwood::{Engine, SealedSegment, SegmentId, ShardId};
 
+use crate::archive::StoreArchive;
 use crate::object::Packing;
 use crate::pace::{Backoff, Bucket};
 use crate::store::ObjectStore;
@@ -148,6 +149,20 @@ impl Tier {
         store: Arc<dyn ObjectStore>,
         settings: Settings,
     ) -> std::io::Result<Self> {
+        Self::start_with(engine, store, settings, None)
+    }
+
+    /// As [`start`](Self::start), with the archive that the engine was opened with: it is told of
+    /// what is uploaded, before that is marked and may leave the local disk.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        engine: Engine,
+        store: Arc<dyn ObjectStore>,
+        settings: Settings,
+        archive: Option<Arc<StoreArchive>>,
+    ) -> std::io::Result<Self> {
         let shared = Shared {
             rate: settings.bytes_per_second,
             look_every: settings.look_every,
@@ -155,7 +170,7 @@ impl Tier {
         };
         let common = Arc::new(Common { shared: Mutex::new(shared), changed: Condvar::new() });
         let theirs = Arc::clone(&common);
-        let run = move || Work::new(engine, store, settings, theirs).run();
+        let run = move || Work::new(engine, (store, archive), settings, theirs).run();
         let thread = std::thread::Builder::new().name("sapwood-tier".into()).spawn(run)?;
         Ok(Self { common, thread: Some(thread) })
     }
@@ -232,6 +247,7 @@ type Name = (ShardId, SegmentId);
 struct Work {
     engine: Engine,
     store: Arc<dyn ObjectStore>,
+    archive: Option<Arc<StoreArchive>>,
     settings: Settings,
     common: Arc<Common>,
     began: Instant,
@@ -246,7 +262,7 @@ struct Work {
 impl Work {
     fn new(
         engine: Engine,
-        store: Arc<dyn ObjectStore>,
+        (store, archive): (Arc<dyn ObjectStore>, Option<Arc<StoreArchive>>),
         settings: Settings,
         common: Arc<Common>,
     ) -> Self {
@@ -254,6 +270,7 @@ impl Work {
         Self {
             engine,
             store,
+            archive,
             settings,
             common,
             began: Instant::now(),
@@ -332,6 +349,9 @@ impl Work {
             status.found += u64::from(proven.found);
             status.uploaded += u64::from(!proven.found);
             status.uploaded_bytes += if proven.found { 0 } else { proven.bytes };
+        }
+        if let Some(archive) = &self.archive {
+            archive.uploaded();
         }
         if proven.damages.is_empty() {
             self.damaged.remove(&name);
