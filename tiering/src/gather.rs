@@ -12,11 +12,11 @@
 
 use std::collections::BTreeMap;
 
+use sapwood::format::{BATCH_COMPACTED, IndexData, IndexEntry};
 use sapwood::format::{
     BATCH_HEADER_BYTES, BatchHeader, BatchView, DamageFacts, Flaw, RecordHeader, Run, RunTable,
     UNIT_MIN,
 };
-use sapwood::format::{IndexData, IndexEntry};
 use sapwood::{LogId, Lsn, SealedSegment, SegmentId, ShardId};
 
 /// Reasons of damage, numbered as in a manifest (`engine/FORMAT.md`).
@@ -134,7 +134,7 @@ impl Walk<'_> {
         }
         if self.sealed.first_seq == 0 {
             self.found.whole_end = true;
-        } else if self.seq <= self.sealed.last_seq {
+        } else if self.seq <= self.sealed.last_seq && !self.found.whole_end {
             let hole = self.damage(None, end, 0, BATCH);
             self.found.damages.push(hole);
         }
@@ -155,7 +155,9 @@ impl Walk<'_> {
 
     /// Takes a batch; gives where the next one stands.
     fn batch(&mut self, at: usize, header: &BatchHeader, crc: u32) -> Result<usize, Flaw> {
-        if header.seq != self.seq {
+        // In a compacted segment another batch comes next than the one that came then.
+        let dense = header.compat & BATCH_COMPACTED == 0;
+        if dense && header.seq != self.seq {
             let hole = self.damage(None, at, 0, BATCH);
             self.found.damages.push(hole);
         }
@@ -169,7 +171,8 @@ impl Walk<'_> {
             }
         }
         self.found.last = (crc, header.term, header.time_us);
-        self.found.whole_end = header.seq == self.sealed.last_seq;
+        self.found.whole_end =
+            if dense { header.seq == self.sealed.last_seq } else { next == self.bytes.len() };
         (self.seq, self.prev_crc) = (header.seq + 1, Some(crc));
         Ok(next)
     }

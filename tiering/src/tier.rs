@@ -214,11 +214,14 @@ impl Tier {
         loop {
             let damaged: BTreeSet<_> =
                 self.common.lock().status.damaged.iter().map(|d| (d.shard, d.segment)).collect();
-            let open = engine.sealed_segments().into_iter().any(|one| {
+            let sealed = engine.sealed_segments();
+            let open = sealed.iter().any(|one| {
                 let name = (one.shard, one.segment);
                 !one.tiered && wanted.contains(&name) && !damaged.contains(&name)
             });
-            if !open {
+            // Marked is not told yet: the status is to say so, too.
+            let behind = sealed.iter().filter(|one| !one.tiered).count() as u64;
+            if !open && self.common.lock().status.segments_behind <= behind {
                 return true;
             }
             if Instant::now() >= until {

@@ -76,6 +76,33 @@ fn what_is_sealed_is_uploaded_and_marked() {
     assert!(found[&logs[0].id()][&Lsn(RECORDS)] == large);
 }
 
+/// The story: a segment of which little was kept moved into a smaller file before the tier came to
+/// it. Its batches have the sequences of the last records that they hold, so they are not dense,
+/// and the tier took each gap for damage: nothing of that shard would ever have left the disk.
+#[test]
+fn what_was_relocated_is_uploaded_as_it_is_now() {
+    let dir = folder();
+    let engine = open(dir.path());
+    let logs = ["a", "b"].map(|name| engine.log(name).unwrap());
+    for part in 0..6 {
+        append(&logs[0], "a", part * 400..(part + 1) * 400);
+        append(&logs[1], "b", part * 3..(part + 1) * 3);
+    }
+    common::wait_for_seals(&engine, 3);
+    logs[0].truncate(Lsn(2_390)).unwrap();
+    let moved = engine.gc().unwrap().relocated_segments;
+    assert!(moved >= 2, "{moved} segments moved");
+    let store = Arc::new(SimStore::new(3, 0));
+    let tier = start(&engine, &store);
+    assert!(tier.drain(&engine, LONG));
+    assert!(all_tiered(&engine), "{:?}", tier.status());
+    assert!(tier.status().damaged.is_empty());
+    let found = in_objects(&*store);
+    let sealed = found[&logs[1].id()].iter();
+    assert!(sealed.len() > 10, "{} records of b", sealed.len());
+    sealed.for_each(|(lsn, bytes)| assert!(*bytes == payload("b", lsn.0), "b {lsn}"));
+}
+
 /// Of a hundred calls thirty fail, in every way a store can: nothing is lost, nothing is there
 /// twice, nothing is there in part.
 #[test]
