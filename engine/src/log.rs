@@ -160,7 +160,7 @@ impl Log {
             // Its index is not here: from the start on, records are looked at one by one.
             let Some(file) = file else { return Ok(Lsn(0)) };
             let which = Which { shard: source.view.shard, segment: at.segment, file };
-            let entry = match source.indexes.find(which, self.id) {
+            let entry = match source.indexes.find(&source.view.files, which, self.id) {
                 Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
                 entry => entry?,
             };
@@ -169,7 +169,9 @@ impl Log {
                 break;
             }
             let before = |p: &crate::format::index::Posting| p.time_us < time_us;
-            let posting = source.indexes.posting(which, &entry, before)?;
+            let files = &source.view.files;
+            let (postings, _) = source.indexes.postings(files, which, &entry, before)?;
+            let posting = postings.first().filter(|posting| before(posting));
             found = found.min(posting.map_or(entry.first_lsn, |posting| posting.lsn));
             if entry.first_time_us < time_us {
                 break;

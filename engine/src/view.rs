@@ -8,9 +8,10 @@
 //! - The lock is held for look-ups and for the additions of one batch, or of the few of one span,
 //!   never across I/O.
 //!
-//! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
+//! Not here: the bytes (`catchup`), who waits how (`reader`), where in a segment a log is (`live`,
+//! `index`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -21,16 +22,15 @@ use crate::cursors::Cursors;
 use crate::cuts::{Cuts, cut_damages};
 use crate::ephemeral::Ephemeral;
 use crate::error::Cause;
+use crate::files::Files;
 use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{Chain, DamageFacts, Link};
 use crate::format::{Run, UNIT_MIN};
 use crate::holds::Holds;
+use crate::live::{Around, LiveIndex};
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
 use crate::wake::WaitWord;
-
-/// A log gets another posting when this many bytes of its segment have gone by since the last.
-pub(crate) const POSTING_EVERY_BYTES: u64 = 1 << 20;
 
 /// One log, as far as it is durable.
 #[derive(Clone, Debug)]
@@ -119,22 +119,6 @@ pub(crate) struct SegmentView {
     pub tiered: bool,
 }
 
-/// The index of an unsealed segment: bounded by the logs and mebibytes of one segment.
-#[derive(Debug, Default)]
-pub(crate) struct LiveIndex {
-    extents: HashMap<LogId, Extent>,
-    pub records: u64,
-    pub first_time_us: u64,
-    pub last_time_us: u64,
-}
-
-#[derive(Debug)]
-struct Extent {
-    entry: IndexEntry,
-    /// The first posting lies in the entry itself (`first_lsn`, `first_offset`).
-    more: Vec<Posting>,
-}
-
 /// A durable batch, as it enters the view.
 pub(crate) struct Durable<'a> {
     pub segment: SegmentId,
@@ -190,6 +174,8 @@ pub(crate) struct View {
     pub(crate) wait: WaitWord,
     /// What is for those who follow now, and on no disk.
     pub(crate) ephemeral: Ephemeral,
+    /// What readers have open.
+    pub(crate) files: Arc<Files>,
     /// Who keeps segments from being collected.
     pub(crate) holds: Holds,
     /// The shard's durable watermark, for a look without the lock.
@@ -221,6 +207,7 @@ impl View {
             state: Mutex::new(state),
             wait,
             ephemeral: Ephemeral::default(),
+            files: Arc::default(),
             holds: Holds::default(),
             durable,
             trims,
@@ -274,6 +261,7 @@ impl View {
             manifest.segments.get(id).is_some_and(|facts| facts.nonce == seen.nonce)
         });
         drop(state);
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
     }
 
@@ -285,6 +273,7 @@ impl View {
         *state = fresh;
         self.durable.store(durable, Ordering::Release);
         drop(state);
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
     }
 
@@ -328,6 +317,7 @@ impl View {
     /// The shard was reopened: what this view says may not hold any more, so its readers end.
     pub(crate) fn supersede(&self, cause: Arc<Cause>) {
         self.state.lock().ended = Some(Ended::Replaced(cause));
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
         self.wait.notify(&mut Vec::new());
     }
@@ -342,6 +332,17 @@ impl View {
         let state = self.state.lock();
         let next = state.log(log).map_or(Lsn(0), |log| log.next);
         state.live_entries(log).map(|entry| entry.first_lsn).fold(next, Lsn::min)
+    }
+
+    /// What an unsealed segment knows of `log` around `lsn`; see [`LiveIndex::around`].
+    pub(crate) fn around(
+        &self,
+        segment: SegmentId,
+        (log, lsn): (LogId, Lsn),
+        places: &mut Vec<Posting>,
+    ) -> Option<Around> {
+        let state = self.state.lock();
+        state.segments.get(&segment)?.live.as_ref()?.around(log, lsn, places)
     }
 
     /// Where to look for `lsn` of `log`.
@@ -418,7 +419,7 @@ impl ViewState {
     /// What the segments that are not sealed hold of a log, oldest first.
     pub(crate) fn live_entries(&self, log: LogId) -> impl Iterator<Item = &IndexEntry> {
         let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
-        live.filter_map(move |live| Some(&live.extents.get(&log)?.entry))
+        live.filter_map(move |live| live.entry(log))
     }
 
     /// Adds a durable batch: the runs to their logs, its place to the segment's index.
@@ -440,7 +441,7 @@ impl ViewState {
             log.epoch = log.epoch.max(run.epoch);
             log.last_time_us = log.last_time_us.max(batch.time_us);
             if let Some(live) = &mut segment.live {
-                live.add(run, batch.offset, log.last_time_us);
+                live.add(run, batch.offset, batch.bytes, log.last_time_us);
             }
         }
     }
@@ -450,86 +451,6 @@ impl SegmentView {
     pub(crate) fn unsealed(file: u64, nonce: u64) -> Self {
         let live = Some(LiveIndex::default());
         Self { file, nonce, end: UNIT_MIN as u64, first_seq: 0, last_seq: 0, live, tiered: false }
-    }
-}
-
-impl LiveIndex {
-    fn add(&mut self, run: &Run, offset: u64, time_us: u64) {
-        if self.records == 0 {
-            self.first_time_us = time_us;
-        }
-        self.records += u64::from(run.begun());
-        self.last_time_us = time_us;
-        let extent = self.extents.entry(run.log).or_insert_with(|| Extent {
-            entry: IndexEntry {
-                log: run.log,
-                first_lsn: run.first_lsn,
-                last_lsn: run.first_lsn,
-                first_epoch: run.epoch,
-                last_epoch: run.epoch,
-                first_time_us: time_us,
-                first_offset: offset,
-                ..IndexEntry::default()
-            },
-            more: Vec::new(),
-        });
-        let entry = &mut extent.entry;
-        entry.first_lsn = entry.first_lsn.min(run.first_lsn); // lower after a cut
-        entry.last_lsn = run.last_lsn();
-        entry.last_epoch = run.epoch;
-        entry.last_time_us = time_us;
-        entry.records += u64::from(run.begun());
-        entry.bytes += u64::from(run.bytes);
-        let last = extent.more.last().map_or(entry.first_offset, |p| p.offset);
-        // A record that goes on here begins in an earlier batch: a posting must not name it.
-        if offset >= last + POSTING_EVERY_BYTES && run.begun() > 0 {
-            let lsn = Lsn(run.first_lsn.0 + u64::from(run.continued));
-            extent.more.push(Posting { lsn, offset, time_us });
-        }
-    }
-
-    /// The offset of a batch at or before the one that holds `lsn`, if this segment holds it. (What
-    /// was cut does not mislead: no batch behind that one begins at or below `lsn`, else `lsn`
-    /// would have been dropped.)
-    fn offset_of(&self, log: LogId, lsn: Lsn) -> Option<u64> {
-        let extent = self.extents.get(&log)?;
-        if lsn < extent.entry.first_lsn || lsn > extent.entry.last_lsn {
-            return None;
-        }
-        let after = extent.more.partition_point(|p| p.lsn <= lsn);
-        Some(after.checked_sub(1).map_or(extent.entry.first_offset, |i| extent.more[i].offset))
-    }
-
-    /// Entries sorted by log, and their postings; each entry says where its postings begin.
-    pub(crate) fn sorted(&self) -> (Vec<IndexEntry>, Vec<Posting>) {
-        let mut extents: Vec<_> = self.extents.values().collect();
-        extents.sort_unstable_by_key(|e| e.entry.log);
-        let mut postings = Vec::new();
-        let entries = extents.into_iter().map(|e| {
-            let mut entry = e.entry;
-            entry.posting_start = postings.len() as u32;
-            postings.push(Posting {
-                lsn: entry.first_lsn,
-                offset: entry.first_offset,
-                time_us: entry.first_time_us,
-            });
-            postings.extend_from_slice(&e.more);
-            entry.posting_count = postings.len() as u32 - entry.posting_start;
-            entry
-        });
-        (entries.collect(), postings)
-    }
-
-    /// The first LSN of `log` here whose record is not older than `time_us`, by the sparse times: a
-    /// place to begin looking, never too late. `None` when all of its records here are older.
-    pub(crate) fn lsn_before_time(&self, log: LogId, time_us: u64) -> Option<Option<Lsn>> {
-        let extent = self.extents.get(&log)?;
-        if extent.entry.last_time_us < time_us {
-            return Some(None);
-        }
-        let after = extent.more.partition_point(|p| p.time_us < time_us);
-        let first = extent.entry.first_lsn;
-        Some(Some(after.checked_sub(1).map_or(first, |i| extent.more[i].lsn)))
     }
 }
 

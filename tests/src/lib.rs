@@ -3,6 +3,7 @@
 //! Not here: suites on real disks (`engine/tests`), on real power cuts (`lab`).
 
 pub mod check;
+pub mod count;
 pub mod cut;
 pub mod fail;
 pub mod model;
