@@ -222,8 +222,8 @@ fn an_archive_that_fails_is_told_and_asked_again() {
     let dir = folder();
     let (engine, memory, log, count) = tiered(dir.path());
     let mut reader = log.reader(From::Start).unwrap();
-    memory.fail(&[Fault::Unreachable, Fault::Dropped]);
-    for _ in 0..2 {
+    memory.fail(&[Fault::Unreachable, Fault::Dropped, Fault::TooMuch]);
+    for _ in 0..3 {
         let told = reader.next().wait().map(|_| ());
         assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
     }
