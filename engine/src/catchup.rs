@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::archive::{self, Archive, FETCH_BYTES, Wanted};
 use crate::assembly::Assembly;
+use crate::bisect::Bisect;
 use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
@@ -126,6 +127,8 @@ pub(crate) struct Cursor {
     current: Option<Current>,
     /// What the archive is to be asked for.
     wanted: Option<Wanted>,
+    /// Where a time is sought in the archive.
+    bisect: Option<Bisect>,
     /// A record in fragments, as far as it was met.
     assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
@@ -156,6 +159,7 @@ impl Cursor {
             taken: 0,
             current: None,
             wanted: None,
+            bisect: None,
             assembly: Assembly::default(),
         }
     }
@@ -170,7 +174,7 @@ impl Cursor {
 
     pub(crate) fn seek(&mut self, next: Lsn) {
         self.next = next;
-        self.not_before_us = 0;
+        (self.not_before_us, self.bisect) = (0, None);
         // Whoever chooses a place knows the log as it is.
         (self.trims, self.known) = (None, NEWEST);
         self.forget();
@@ -628,8 +632,24 @@ impl Cursor {
         // A cut under way may have put newer records below: they are looked for when it answered.
         let below = below.max(from.next());
         let ((directory, lineage), bytes_max) = (self.source.directory, FETCH_BYTES);
-        self.wanted = Some(Wanted { directory, lineage, log, from, below, bytes_max });
+        let wanted = Wanted { directory, lineage, log, from, below, bytes_max };
+        self.wanted = Some(self.sought(wanted));
         Ok(())
+    }
+
+    /// What to ask for first: who seeks a time looks at single records before.
+    fn sought(&mut self, wanted: Wanted) -> Wanted {
+        if self.not_before_us == 0 {
+            return wanted;
+        }
+        let bisect = self.bisect.get_or_insert(Bisect::new(wanted.from, wanted.below));
+        match bisect.next() {
+            Ok(at) => Bisect::look(wanted, at),
+            Err(low) => {
+                self.next = self.next.max(low).min(Lsn(wanted.below.0 - 1));
+                Wanted { from: self.next, ..wanted }
+            }
+        }
     }
 
     /// What the last step wants from the archive.
@@ -638,10 +658,22 @@ impl Cursor {
     }
 
     /// Takes what the archive gave, in place of a batch.
-    pub(crate) fn supply(&mut self, wanted: &Wanted, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) fn supply(&mut self, wanted: &Wanted, given: Result<Vec<u8>>) -> Result<()> {
         // It may have been truncated or cut meanwhile.
         self.heed()?;
         self.forget();
+        if wanted.from != self.next
+            && let Some(bisect) = &mut self.bisect
+        {
+            let dropped = |at| self.cuts.dropped(at).is_some();
+            let found = given.map(|bytes| archive::check(&bytes, wanted, dropped)).ok();
+            match found.as_ref().and_then(|found| found.records.first()) {
+                Some(one) => bisect.seen(wanted.from, one.header.time_us < self.not_before_us),
+                None => bisect.give_up(),
+            }
+            return Ok(());
+        }
+        let bytes = given?;
         let found = archive::check(&bytes, wanted, |at| self.cuts.dropped(at).is_some());
         if found.too_large {
             let why = format!("it gave {}", found.wrong.unwrap_or_default());
@@ -665,6 +697,12 @@ impl Cursor {
         let Some(spot) = &self.spot else { return Ok(false) };
         let from_memory =
             self.source.intake.as_ref().zip(spot.seq).and_then(|(intake, seq)| intake.pin(seq));
+        let over = from_memory.as_ref().and_then(|bytes| self.passes_over(bytes, spot));
+        if let (Some(header), Some(spot)) = (over, &mut self.spot) {
+            spot.offset += header.padded_bytes(self.source.unit) as u64;
+            spot.seq = Some(header.seq + 1);
+            return Ok(false);
+        }
         self.batch.clear();
         match from_memory {
             Some(pinned) => self.batch.extend_from_slice(&pinned),
@@ -692,13 +730,24 @@ impl Cursor {
         let dense = header.compat & BATCH_COMPACTED == 0;
         spot.seq = dense.then_some(header.seq + 1);
         let Ok(batch) = whole else { return Ok(false) };
-        let wanted = |run: &Run| run.log == self.log && run.last_lsn() >= self.next;
-        if !batch.runs.iter().any(|run| wanted(&run)) {
+        if !self.is_in(&batch) {
             return Ok(false);
         }
         collect(&batch, self.log, at, &self.batch, &mut self.items);
         drop_cut(&mut self.items, &self.cuts);
         Ok(!self.items.is_empty())
+    }
+
+    /// The header of a batch in memory that holds nothing wanted: it is not even copied.
+    fn passes_over(&self, bytes: &[u8], spot: &Spot) -> Option<BatchHeader> {
+        let batch = BatchView::parse(bytes, spot.nonce).ok()?;
+        let over = batch.header.segment == spot.segment && !self.is_in(&batch);
+        over.then_some(batch.header)
+    }
+
+    fn is_in(&self, batch: &BatchView<'_>) -> bool {
+        let wanted = |run: Run| run.log == self.log && run.last_lsn() >= self.next;
+        batch.runs.iter().any(wanted)
     }
 
     /// Loads the records at a place, without the batch around them. False: nothing is wanted there,

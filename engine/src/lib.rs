@@ -34,6 +34,7 @@ pub mod archive;
 mod assembly;
 mod atomic;
 mod backup;
+mod bisect;
 mod catalog;
 mod catchup;
 mod chain;

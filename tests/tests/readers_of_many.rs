@@ -212,3 +212,23 @@ fn rot_among_many_logs_is_told_to_the_one_it_hit() {
         assert_eq!(reader.next().wait().unwrap().unwrap().lsn(), Lsn(10));
     }
 }
+
+/// A batch may hold several runs of one log, far from each other. Recovery took the second of them
+/// for one that begins behind a gap, and told damage on a disk without any.
+#[test]
+fn several_runs_of_a_log_in_one_batch_are_recovered() {
+    const LOGS: usize = 60;
+    const EACH: u64 = 21;
+    let sim = SimStorage::new(5, Faults::default());
+    let disk = CountStorage::new(sim.clone());
+    let world = World::open(&disk);
+    let writers: Vec<_> = world.logs(LOGS).iter().map(|log| log.writer().unwrap()).collect();
+    world.append(&writers, 0..EACH, 7);
+    let crashed = World::open(&CountStorage::new(sim.crash()));
+    for report in crashed.engine.recovery() {
+        assert!(!report.clean && report.damages.is_empty(), "{report:?}");
+    }
+    for (tag, log) in crashed.logs(LOGS).iter().enumerate() {
+        read(log, tag, 0, EACH);
+    }
+}

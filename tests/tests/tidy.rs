@@ -44,7 +44,10 @@ const LAYERS: &[&[&str]] = &[
     &["format", "io"],
     &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
     &["archive", "files", "holds", "owner"],
-    &["assembly", "record", "reply", "reads", "catalog", "cursors", "hint", "index", "scan"],
+    &[
+        "assembly", "bisect", "record", "reply", "reads", "catalog", "cursors", "hint", "index",
+        "scan",
+    ],
     &["live"],
     &["config"],
     &["manifest"],
