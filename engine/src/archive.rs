@@ -36,8 +36,9 @@ pub trait Archive: Send + Sync {
     /// framed records as they stood in their segment (header, properties, payload, zeroes to a
     /// multiple of 8), of the one log, one behind the other without a gap; a record in fragments
     /// with all of them. The first is `wanted.from` or an earlier one, the last is below
-    /// `wanted.below`; `from` itself is among them. Of several records of one LSN it is the one of
-    /// the highest epoch: the others were cut.
+    /// `wanted.below`; `from` itself is among them, and nothing but `from` begins beyond
+    /// `wanted.bytes_max`: an answer that is larger is refused, as `Io`. Of several records of one
+    /// LSN it is the one of the highest epoch: the others were cut.
     ///
     /// A reader that goes elsewhere, or is dropped, cancels nothing by itself: see
     /// [`Answer::is_wanted`].
@@ -157,6 +158,8 @@ pub(crate) struct Checked {
     pub wrong: Option<String>,
     /// What is wrong is a newer version, and no damage.
     pub unsupported: bool,
+    /// It gave more than was asked for, and nothing of that is taken.
+    pub too_large: bool,
 }
 
 /// Checks an answer, up to the first thing that is wrong. `dropped` tells what a cut took.
@@ -177,6 +180,11 @@ pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) ->
             found.wrong = Some(format!("a record of log {}", header.log));
             break;
         }
+        let begins = matches!(header.fragment(), Fragment::Whole | Fragment::First);
+        if begins && at >= wanted.bytes_max && header.lsn != wanted.from {
+            let wrong = Some(format!("{} bytes for {}", bytes.len(), wanted.bytes_max));
+            return Checked { wrong, too_large: true, ..Checked::default() };
+        }
         let properties = at + header.header_bytes();
         let payload = properties + usize::from(header.properties_bytes);
         let end = payload + header.payload_bytes as usize;
@@ -184,7 +192,6 @@ pub(crate) fn check(bytes: &[u8], wanted: &Wanted, dropped: impl Fn(Position) ->
         if header.lsn < wanted.from || dropped(header.position()) {
             continue;
         }
-        let begins = matches!(header.fragment(), Fragment::Whole | Fragment::First);
         let fits = header.lsn == due && begins == (part == 0) && header.fragment_index == part;
         let fits = fits && header.epoch >= epoch;
         if !fits || header.lsn >= wanted.below {
@@ -272,6 +279,29 @@ mod tests {
         assert_eq!(judged(&beyond), (vec![10, 11, 12, 13], true), "what is local");
         let found = check(&record(8, 1, 10, 0), &WANTED, |_| false);
         assert!(found.records.is_empty() && found.wrong.is_some(), "of another log");
+    }
+
+    /// Memory is bounded by what was asked for: of an archive that gives more nothing is taken.
+    #[test]
+    fn more_than_was_asked_for_is_refused() {
+        let one = record(7, 1, 10, 0).len();
+        let bytes: Vec<u8> = (10..14).flat_map(|lsn| record(7, 1, lsn, 0)).collect();
+        let judge = |bytes_max| {
+            let found = check(&bytes, &Wanted { bytes_max, ..WANTED }, |_| false);
+            assert_eq!(found.too_large, found.records.is_empty());
+            found.records.len()
+        };
+        assert_eq!(judge(bytes.len()), 4);
+        assert_eq!(judge(3 * one + 1), 4, "the last one begins before");
+        assert_eq!(judge(3 * one), 0);
+        assert_eq!(judge(1), 0, "the first one alone would do");
+        let found = check(&bytes[..one], &Wanted { bytes_max: 1, ..WANTED }, |_| false);
+        assert_eq!(found.records.len(), 1, "one record in any case");
+        let earlier: Vec<u8> = (8..11).flat_map(|lsn| record(7, 1, lsn, 0)).collect();
+        let found = check(&earlier, &Wanted { bytes_max: 2 * one, ..WANTED }, |_| false);
+        assert_eq!(found.records.len(), 1, "behind earlier ones");
+        let found = check(&earlier, &Wanted { bytes_max: one, ..WANTED }, |_| false);
+        assert!(found.too_large, "too many earlier ones");
     }
 
     /// Every bit of an answer counts: what passes is what was written, or nothing.

@@ -12,31 +12,39 @@
 //!
 //! Not here: waiting at the end and for the archive (`reader`), checking what it gave (`archive`).
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FETCH_BYTES, Wanted};
 use crate::assembly::Assembly;
+use crate::bisect::Bisect;
 use crate::cuts::Cuts;
 use crate::damage;
 use crate::error::{Damage, Error, Result};
+use crate::files::What;
+use crate::format::index::Posting;
 use crate::format::manifest::Link;
 use crate::format::{
     BATCH_COMPACTED, BatchHeader, BatchView, Fragment, RecordHeader, Run, SegmentHeader, UNIT_MIN,
 };
+use crate::hops::{Hop, Hops};
 use crate::index::Indexes;
 use crate::intake::Intake;
+use crate::io::Storage;
 use crate::io::buf::AlignedBuf;
-use crate::io::{File, Mode, Storage};
+use crate::items::{Item, collect, drop_cut};
+use crate::live::Around;
 use crate::lsn::{Epoch, LogId, Lsn, Position, SegmentId};
 use crate::manifest;
-use crate::names;
+use crate::part;
 use crate::planted::{Bug, planted};
-use crate::scan::Window;
+use crate::scan::{Origin, Window};
 use crate::view::{Ended, LogView, Place, View};
 
 /// Later than every epoch.
 const NEWEST: Epoch = Epoch(u32::MAX);
+
+/// What a reader takes of a segment at first; more with each further read.
+const READ_BYTES: usize = 64 << 10;
 
 /// What a cursor reads from.
 #[derive(Clone)]
@@ -67,11 +75,14 @@ pub(crate) enum Step {
     Archive,
 }
 
-/// A record of the batch at hand, or what is damaged instead.
-#[derive(Clone, Debug)]
-enum Item {
-    Good { header: RecordHeader, properties: Range<usize>, payload: Range<usize> },
-    Bad { epoch: Epoch, first: Lsn, last: Lsn, offset: u64, reason: String },
+/// How a cursor goes on in its segment.
+enum Way {
+    /// The batch at the spot.
+    Batch,
+    /// A part of it.
+    Part(Hop),
+    /// What is next is not here.
+    Elsewhere,
 }
 
 /// Where the record at hand is.
@@ -101,10 +112,13 @@ pub(crate) struct Cursor {
     cuts: Cuts,
     known: Epoch,
     spot: Option<Spot>,
+    /// Where the log is in the segment of `spot`, as far as that is known.
+    hops: Hops,
+    /// What the next read is about to need.
+    expected: usize,
     /// The LSN for which `spot` was looked up: without progress since, a second look-up is damage.
     placed_for: Option<Lsn>,
     /// By the nonce of its life: a segment may live on in another file.
-    file: Option<(u64, File)>,
     window: Option<(u64, u64, Window)>,
     /// The batch at hand.
     batch: Vec<u8>,
@@ -113,6 +127,8 @@ pub(crate) struct Cursor {
     current: Option<Current>,
     /// What the archive is to be asked for.
     wanted: Option<Wanted>,
+    /// Where a time is sought in the archive.
+    bisect: Option<Bisect>,
     /// A record in fragments, as far as it was met.
     assembly: Assembly,
     /// The view's count when starts and cuts were last looked at; `None`: not yet.
@@ -134,14 +150,16 @@ impl Cursor {
             cuts: Cuts::default(),
             known: from.epoch,
             spot: None,
+            hops: Hops::new(),
+            expected: READ_BYTES,
             placed_for: None,
-            file: None,
             window: None,
             batch: Vec::new(),
             items: Vec::new(),
             taken: 0,
             current: None,
             wanted: None,
+            bisect: None,
             assembly: Assembly::default(),
         }
     }
@@ -156,7 +174,7 @@ impl Cursor {
 
     pub(crate) fn seek(&mut self, next: Lsn) {
         self.next = next;
-        self.not_before_us = 0;
+        (self.not_before_us, self.bisect) = (0, None);
         // Whoever chooses a place knows the log as it is.
         (self.trims, self.known) = (None, NEWEST);
         self.forget();
@@ -207,6 +225,7 @@ impl Cursor {
 
     fn forget(&mut self) {
         self.spot = None;
+        self.hops.forget();
         self.items.clear();
         self.taken = 0;
         self.current = None;
@@ -242,7 +261,7 @@ impl Cursor {
     /// Forgets where it stands in which file.
     fn unplace(&mut self) {
         self.forget();
-        (self.placed_for, self.file, self.window) = (None, None, None);
+        (self.placed_for, self.window) = (None, None);
     }
 
     fn advance(&mut self, disk: bool) -> Result<Step> {
@@ -396,7 +415,10 @@ impl Cursor {
                     // What may follow here is damaged, and nobody knows how much of it there is.
                     let open_end =
                         log.damage_at(self.next).filter(|d| d.last_lsn.is_none()).copied();
-                    let Some(facts) = open_end else { return Ok(Step::End) };
+                    let Some(facts) = open_end else {
+                        self.window = None; // a reader at rest holds no memory for reading
+                        return Ok(Step::End);
+                    };
                     drop(view);
                     return Err(self.known_damage(&facts));
                 }
@@ -405,29 +427,64 @@ impl Cursor {
                 let seen = spot.and_then(|spot| Some((spot, view.segments.get(&spot.segment)?)));
                 seen.filter(|(spot, seen)| spot.nonce == seen.nonce).map(|(_, seen)| seen.end)
             };
-            match (&self.spot, end) {
+            let way = match (&self.spot, end) {
                 (Some(spot), Some(end)) if spot.offset < end => {
-                    if !disk && !self.in_memory() {
+                    if self.in_memory() {
+                        Way::Batch
+                    } else if disk {
+                        self.way()
+                    } else {
                         return Ok(Step::Disk);
-                    }
-                    if self.take_batch(end)? {
-                        return Ok(Step::Ready);
                     }
                 }
                 (_, end) => {
                     if !disk && self.place_needs_disk() {
                         return Ok(Step::Disk);
                     }
-                    if end.is_none() && self.spot.is_some() {
-                        self.unplace(); // its segment has left the disk, or moved
+                    if end.is_none()
+                        && let Some(spot) = self.spot.take()
+                    {
+                        // Its segment has left the disk, or moved: nobody keeps its file from going.
+                        self.source.view.files.forget_segment(spot.number);
+                        self.unplace();
                     }
-                    self.place()?;
-                    if self.wanted.is_some() {
-                        return Ok(Step::Archive);
-                    }
+                    Way::Elsewhere
                 }
+            };
+            if self.go(&way, end.unwrap_or_default())? {
+                return Ok(Step::Ready);
+            }
+            if self.wanted.is_some() {
+                return Ok(Step::Archive);
             }
         }
+    }
+
+    fn go(&mut self, way: &Way, end: u64) -> Result<bool> {
+        match way {
+            Way::Part(hop) => self.take_part(hop),
+            Way::Batch => self.take_batch(end),
+            Way::Elsewhere => self.place().map(|()| false),
+        }
+    }
+
+    /// How to go on in the segment at hand, from disk: over all that is not of this log.
+    fn way(&mut self) -> Way {
+        let Some(spot) = &mut self.spot else { return Way::Elsewhere };
+        let Some(hop) = self.hops.at(spot.segment, self.next) else {
+            // Looked up for this very LSN: then there is nothing but to read on.
+            let sought = self.placed_for == Some(self.next);
+            return if sought { Way::Batch } else { Way::Elsewhere };
+        };
+        let to = u64::from(hop.place.offset);
+        if spot.offset < to {
+            (spot.offset, spot.seq) = (to, None);
+        }
+        self.expected = hop.bytes_from(self.next);
+        // What another process does with the file is not known in time: there each batch is read
+        // whole, its nonce tells.
+        let whole = self.source.foreign || spot.offset != to || self.hops.is_whole(hop.place);
+        if whole { Way::Batch } else { Way::Part(hop) }
     }
 
     fn in_memory(&self) -> bool {
@@ -451,8 +508,17 @@ impl Cursor {
         }
         self.placed_for = Some(self.next);
         let (segment, offset, seq) = match self.source.view.place(self.log, self.next) {
-            Place::At(segment, offset) => (segment, offset, None),
-            Place::End(end) => (end.segment, end.offset, Some(end.seq)),
+            Place::At(segment, offset) => {
+                let (view, what) = (Arc::clone(&self.source.view), (self.log, self.next));
+                self.hops.fill(segment, |places| view.around(segment, what, places));
+                (segment, offset, None)
+            }
+            Place::End(end) => {
+                // Whoever falls behind from here is to look again.
+                self.placed_for = None;
+                self.hops.forget();
+                (end.segment, end.offset, Some(end.seq))
+            }
             Place::Chain(link) => {
                 let found = self.walk(link);
                 let Some((segment, offset)) = self.unless_overtaken(found)? else { return Ok(()) };
@@ -464,17 +530,24 @@ impl Cursor {
             Place::Gone => return Err(self.gone()),
         };
         let Some((number, nonce)) = self.local(segment) else { return Ok(()) };
+        if self.source.view.moves() != self.moves {
+            self.unplace(); // what was looked up may be where it stood before
+            return Ok(());
+        }
         self.spot = Some(Spot { segment, number, nonce, offset, seq });
         Ok(())
     }
 
     /// Whether the file at hand is another segment's: it was renamed, or one was put in its place.
     fn stranger(&self) -> Option<String> {
-        let (spot, (_, file)) = (self.spot.as_ref()?, self.file.as_ref()?);
+        let spot = self.spot.as_ref()?;
+        let (view, storage) = (&self.source.view, &self.source.storage);
+        let what = What::Segment(spot.number);
+        let file = view.files.get(&**storage, view.shard, what).ok()?;
         let mut block = AlignedBuf::zeroed(UNIT_MIN).ok()?;
-        let got = self.source.storage.read_at(file, 0, &mut block, UNIT_MIN).ok()?;
+        let got = storage.read_at(&file, 0, &mut block, UNIT_MIN).ok()?;
         let header = SegmentHeader::decode(&block[..got]).ok()?;
-        let name = names::segment(self.source.view.shard, spot.number);
+        let name = what.name(view.shard);
         (header.nonce != spot.nonce).then(|| {
             format!(
                 "{name} holds segment {} of directory {:x}: was it renamed?",
@@ -487,7 +560,8 @@ impl Cursor {
     fn last_in_segment(&self) -> Option<Lsn> {
         let spot = self.spot.as_ref()?;
         let which = self.source.view.which(spot.segment)?;
-        let entry = self.source.indexes.find(&which, self.log).ok().flatten()?;
+        let files = &self.source.view.files;
+        let entry = self.source.indexes.find(files, &which, self.log).ok().flatten()?;
         (entry.first_lsn..=entry.last_lsn).contains(&self.next).then_some(entry.last_lsn)
     }
 
@@ -506,7 +580,8 @@ impl Cursor {
             let Some(which) = self.source.view.which(link.segment) else {
                 return self.want(below).map(|()| None);
             };
-            let Some(entry) = self.source.indexes.find(&which, self.log)? else {
+            let files = &self.source.view.files;
+            let Some(entry) = self.source.indexes.find(files, &which, self.log)? else {
                 return Err(Error::Corrupt(Box::new(Damage {
                     log: Some(self.log),
                     first: self.next,
@@ -517,9 +592,15 @@ impl Cursor {
                 })));
             };
             if link.first_lsn <= self.next {
-                let posting =
-                    self.source.indexes.posting(&which, &entry, |p| p.lsn <= self.next)?;
-                let offset = posting.map_or(entry.first_offset, |posting| posting.offset);
+                let before = |posting: &Posting| posting.lsn <= self.next;
+                let (postings, all) =
+                    self.source.indexes.postings(files, &which, &entry, before)?;
+                let posting = postings.first().filter(|posting| before(posting));
+                let offset = posting.map_or(entry.first_offset, |p| u64::from(p.offset));
+                self.hops.fill(link.segment, |places| {
+                    places.extend_from_slice(&postings);
+                    Some(Around::of(&entry, all))
+                });
                 return Ok(Some((link.segment, offset)));
             }
             below = below.min(link.first_lsn);
@@ -551,8 +632,24 @@ impl Cursor {
         // A cut under way may have put newer records below: they are looked for when it answered.
         let below = below.max(from.next());
         let ((directory, lineage), bytes_max) = (self.source.directory, FETCH_BYTES);
-        self.wanted = Some(Wanted { directory, lineage, log, from, below, bytes_max });
+        let wanted = Wanted { directory, lineage, log, from, below, bytes_max };
+        self.wanted = Some(self.sought(wanted));
         Ok(())
+    }
+
+    /// What to ask for first: who seeks a time looks at single records before.
+    fn sought(&mut self, wanted: Wanted) -> Wanted {
+        if self.not_before_us == 0 {
+            return wanted;
+        }
+        let bisect = self.bisect.get_or_insert(Bisect::new(wanted.from, wanted.below));
+        match bisect.next() {
+            Ok(at) => Bisect::look(wanted, at),
+            Err(low) => {
+                self.next = self.next.max(low).min(Lsn(wanted.below.0 - 1));
+                Wanted { from: self.next, ..wanted }
+            }
+        }
     }
 
     /// What the last step wants from the archive.
@@ -561,11 +658,27 @@ impl Cursor {
     }
 
     /// Takes what the archive gave, in place of a batch.
-    pub(crate) fn supply(&mut self, wanted: &Wanted, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) fn supply(&mut self, wanted: &Wanted, given: Result<Vec<u8>>) -> Result<()> {
         // It may have been truncated or cut meanwhile.
         self.heed()?;
         self.forget();
+        if wanted.from != self.next
+            && let Some(bisect) = &mut self.bisect
+        {
+            let dropped = |at| self.cuts.dropped(at).is_some();
+            let found = given.map(|bytes| archive::check(&bytes, wanted, dropped)).ok();
+            match found.as_ref().and_then(|found| found.records.first()) {
+                Some(one) => bisect.seen(wanted.from, one.header.time_us < self.not_before_us),
+                None => bisect.give_up(),
+            }
+            return Ok(());
+        }
+        let bytes = given?;
         let found = archive::check(&bytes, wanted, |at| self.cuts.dropped(at).is_some());
+        if found.too_large {
+            let why = format!("it gave {}", found.wrong.unwrap_or_default());
+            return Err(Error::io("fetching from the archive", std::io::Error::other(why)));
+        }
         if let (true, Some(reason)) = (found.records.is_empty(), found.wrong) {
             if found.unsupported {
                 return Err(Error::Unsupported(format!("a record of the archive: {reason}")));
@@ -573,11 +686,7 @@ impl Cursor {
             return Err(self.damaged(wanted.from, 0, format!("in the archive: {reason}")));
         }
         self.batch = bytes;
-        let items = found.records.into_iter().map(|record| {
-            let archive::Archived { header, properties, payload } = record;
-            Item::Good { header, properties, payload }
-        });
-        self.items = items.collect();
+        self.items = found.records.into_iter().map(Item::from).collect();
         Ok(())
     }
 
@@ -588,6 +697,12 @@ impl Cursor {
         let Some(spot) = &self.spot else { return Ok(false) };
         let from_memory =
             self.source.intake.as_ref().zip(spot.seq).and_then(|(intake, seq)| intake.pin(seq));
+        let over = from_memory.as_ref().and_then(|bytes| self.passes_over(bytes, spot));
+        if let (Some(header), Some(spot)) = (over, &mut self.spot) {
+            spot.offset += header.padded_bytes(self.source.unit) as u64;
+            spot.seq = Some(header.seq + 1);
+            return Ok(false);
+        }
         self.batch.clear();
         match from_memory {
             Some(pinned) => self.batch.extend_from_slice(&pinned),
@@ -615,8 +730,7 @@ impl Cursor {
         let dense = header.compat & BATCH_COMPACTED == 0;
         spot.seq = dense.then_some(header.seq + 1);
         let Ok(batch) = whole else { return Ok(false) };
-        let wanted = |run: &Run| run.log == self.log && run.last_lsn() >= self.next;
-        if !batch.runs.iter().any(|run| wanted(&run)) {
+        if !self.is_in(&batch) {
             return Ok(false);
         }
         collect(&batch, self.log, at, &self.batch, &mut self.items);
@@ -624,82 +738,74 @@ impl Cursor {
         Ok(!self.items.is_empty())
     }
 
+    /// The header of a batch in memory that holds nothing wanted: it is not even copied.
+    fn passes_over(&self, bytes: &[u8], spot: &Spot) -> Option<BatchHeader> {
+        let batch = BatchView::parse(bytes, spot.nonce).ok()?;
+        let over = batch.header.segment == spot.segment && !self.is_in(&batch);
+        over.then_some(batch.header)
+    }
+
+    fn is_in(&self, batch: &BatchView<'_>) -> bool {
+        let wanted = |run: Run| run.log == self.log && run.last_lsn() >= self.next;
+        batch.runs.iter().any(wanted)
+    }
+
+    /// Loads the records at a place, without the batch around them. False: nothing is wanted there,
+    /// or it is not as it should be, and the batch is to be read whole.
+    fn take_part(&mut self, hop: &Hop) -> Result<bool> {
+        self.items.clear();
+        self.taken = 0;
+        let Some(spot) = &self.spot else { return Ok(false) };
+        let (storage, view) = (&*self.source.storage, &self.source.view);
+        let what = What::Segment(spot.number);
+        let file = view.files.get(storage, view.shard, what);
+        let wanted = (self.log, self.next);
+        let read = file.and_then(|file| part::read(storage, &file, wanted, hop, &mut self.batch));
+        // Only what was read while the segment was there is surely of it, and durable.
+        let there = self.local(spot.segment) == Some((spot.number, spot.nonce));
+        match read {
+            Ok(Some(found)) if there => {
+                self.items = found.into_iter().map(Item::from).collect();
+                drop_cut(&mut self.items, &self.cuts);
+            }
+            _ => {}
+        }
+        if self.items.is_empty() {
+            self.hops.read_whole(hop.place);
+        }
+        Ok(!self.items.is_empty())
+    }
+
     fn read_batch(&mut self, end: u64) -> Result<()> {
         let Some(spot) = &self.spot else { return Ok(()) };
         let (at, unit) = (spot.offset, self.source.unit);
-        let (nonce, number) = (spot.nonce, spot.number);
-        let stale = self.window.as_ref().is_none_or(|(life, until, window)| {
-            *life != nonce || *until <= at || !window.reaches_back_to(at)
+        let (number, nonce) = (spot.number, spot.nonce);
+        let fits = self.window.as_ref().is_some_and(|(life, until, window)| {
+            *life == nonce && *until > at && window.is_near(at)
         });
-        if stale {
-            let name = names::segment(self.source.view.shard, number);
-            let file = match &self.file {
-                Some((life, file)) if *life == nonce => file.clone(),
-                _ => match self.source.storage.open(&name, Mode::Read) {
-                    Ok((file, _)) => file,
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                        let last = self.last_in_segment().unwrap_or(self.next);
-                        return Err(self.damaged(last, at, format!("{name} is missing")));
-                    }
-                    Err(e) => return Err(Error::io(format!("opening {name}"), e)),
-                },
-            };
-            self.file = Some((nonce, file.clone()));
-            let window = Window::open(&self.source.storage, &file, at, end)?;
+        if !fits {
+            let (files, shard) = (Arc::clone(&self.source.view.files), self.source.view.shard);
+            let origin = Origin::Shared { files, shard, number };
+            let window = Window::slow(&self.source.storage, origin, at, end, self.expected);
+            self.expected = READ_BYTES;
             self.window = Some((nonce, end, window));
         }
         let Some((_, _, window)) = &mut self.window else { return Ok(()) };
-        let bytes = window.at(at, unit.max(UNIT_MIN))?;
-        let len = BatchHeader::decode(bytes, spot.nonce)
-            .map_or(unit, |(header, _)| header.padded_bytes(unit));
-        let bytes = window.at(at, len)?;
-        self.batch.extend_from_slice(&bytes[..len.min(bytes.len())]);
-        Ok(())
-    }
-}
-
-fn collect(batch: &BatchView<'_>, log: LogId, at: u64, bytes: &[u8], items: &mut Vec<Item>) {
-    let base = bytes.as_ptr() as usize;
-    let range = |part: &[u8]| {
-        let start = part.as_ptr() as usize - base;
-        start..start + part.len()
-    };
-    let mut records = batch.records_of(log);
-    while let Some(record) = records.next() {
-        match record {
-            Ok((_, record)) => items.push(Item::Good {
-                header: record.header,
-                properties: range(record.properties),
-                payload: range(record.payload),
-            }),
-            Err(flaw) => {
-                let offset = at + records.offset() as u64;
-                let Some(header) = records.header() else { break };
-                let (first, last) = (header.lsn, header.lsn);
-                let (epoch, reason) = (header.epoch, flaw.to_string());
-                items.push(Item::Bad { epoch, first, last, offset, reason });
+        let mut read = || -> Result<()> {
+            let bytes = window.at(at, unit.max(UNIT_MIN))?;
+            let len = BatchHeader::decode(bytes, nonce)
+                .map_or(unit, |(header, _)| header.padded_bytes(unit));
+            let bytes = window.at(at, len)?;
+            self.batch.extend_from_slice(&bytes[..len.min(bytes.len())]);
+            Ok(())
+        };
+        match read() {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let name = What::Segment(number).name(self.source.view.shard);
+                let last = self.last_in_segment().unwrap_or(self.next);
+                Err(self.damaged(last, at, format!("{name} is missing")))
             }
+            read => read,
         }
     }
-    let offset = at + records.offset() as u64;
-    for run in records.unread().filter(|run| run.log == log) {
-        let reason = "a record header is damaged".to_owned();
-        let (epoch, first, last) = (run.epoch, run.first_lsn, run.last_lsn());
-        items.push(Item::Bad { epoch, first, last, offset, reason });
-    }
-}
-
-/// Takes out what a cut dropped.
-fn drop_cut(items: &mut Vec<Item>, cuts: &Cuts) {
-    if cuts.is_empty() {
-        return;
-    }
-    items.retain_mut(|item| match item {
-        Item::Good { header, .. } => cuts.dropped(header.position()).is_none(),
-        Item::Bad { epoch, first, last, .. } => {
-            let end = cuts.clip(*epoch, last.next());
-            *last = Lsn(end.0.max(1) - 1);
-            *first < end
-        }
-    });
 }

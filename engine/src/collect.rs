@@ -485,8 +485,10 @@ impl Collector {
             return;
         }
         let mut view = yard.view.lock();
+        let gone: Vec<_> = segments.iter().filter_map(|id| view.segments.remove(id)).collect();
+        drop(view);
+        gone.iter().for_each(|seen| yard.view.files.forget_segment(seen.file));
         for segment in segments {
-            view.segments.remove(segment);
             self.marks.remove(segment);
         }
         self.retired += segments.len() as u64;

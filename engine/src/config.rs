@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::files::READ_FILES_MAX;
 use crate::format::{SPAN_BATCHES_MAX, UNIT_MIN};
+use crate::index::INDEX_CACHE_BYTES;
 use crate::io::Backend;
 
 /// Room in a batch that a fragment leaves to headers.
@@ -105,6 +107,14 @@ pub struct Config {
     pub hold_bytes_max: u64,
     /// A hold that is older is broken. Default 6 hours.
     pub hold_age_max: Duration,
+    /// Files of segments and indexes that the readers of a shard, all together, keep open; 8 to
+    /// 4096. Beyond it the one used longest ago is closed, and opened again when it is read. Each
+    /// read under way, and up to four readers that read ahead, may have one more. Default 64.
+    pub read_files_max: u32,
+    /// Bytes of the indexes of sealed segments that are kept in memory, over all shards; 64 KiB to
+    /// 4 GiB. A look-up of one log needs about 8 KiB and the fence table of the index, which has 8
+    /// bytes for every 31 logs. Default 8 MiB.
+    pub index_cache_bytes: u64,
     /// How long a caller waits for a shard that another thread drives before it gets `Undriven`.
     pub undriven_after: Duration,
 }
@@ -137,6 +147,8 @@ impl Config {
             relocate_below_percent: 25,
             hold_bytes_max: 8 << 30,
             hold_age_max: Duration::from_secs(6 * 3600),
+            read_files_max: READ_FILES_MAX,
+            index_cache_bytes: INDEX_CACHE_BYTES,
             undriven_after: Duration::from_secs(5),
         }
     }
@@ -175,6 +187,8 @@ impl Config {
         let delay = self.idle_mark_delay.as_millis() as u64;
         range("idle_mark_delay (ms)", delay, 1, 60_000)?;
         range("relocate_below_percent", u64::from(self.relocate_below_percent), 0, 50)?;
+        range("read_files_max", u64::from(self.read_files_max), 8, 4096)?;
+        range("index_cache_bytes", self.index_cache_bytes, 64 << 10, 4 << 30)?;
         let quota_min = 4 * self.segment_bytes * u64::from(self.shards);
         if self.quota_bytes != 0 {
             range("quota_bytes", self.quota_bytes, quota_min, u64::MAX)?;
@@ -210,6 +224,8 @@ mod tests {
             Config { batches_in_flight: 0, ..Config::new("x") },
             Config { idle_mark_delay: Duration::ZERO, ..Config::new("x") },
             Config { read_only: true, driven: true, ..Config::new("x") },
+            Config { read_files_max: 0, ..Config::new("x") },
+            Config { index_cache_bytes: 1 << 10, ..Config::new("x") },
             Config { quota_bytes: 1 << 20, ..Config::new("x") },
             Config { relocate_below_percent: 51, ..Config::new("x") },
         ] {

@@ -20,7 +20,7 @@ use crate::error::{Error, Rejected, Result};
 use crate::format::manifest::{DirectoryFacts, Edit, LogFacts, LogSettings};
 use crate::gc::GcReport;
 use crate::health::{self, Health};
-use crate::inner::{Creation, Inner, LogInfo, Ports, Shards, change, wait};
+use crate::inner::{Creation, Inner, LogInfo, Ports, ReadLimits, Shards, change, wait};
 use crate::intake::LogStage;
 use crate::io::Probe;
 #[cfg(any(test, feature = "sim"))]
@@ -91,8 +91,10 @@ impl Engine {
     /// As [`open`](Self::open), and those of the owner.
     pub fn open_with(config: Config, components: Components) -> Result<(Self, Vec<Driver>)> {
         let archive = components.archive.clone();
+        let (files_max, index_cache_bytes) = (config.read_files_max, config.index_cache_bytes);
+        let limits = ReadLimits { files_max, index_cache_bytes };
         let (dir, opened, drivers) = open::open(config, components)?;
-        Ok((Self { inner: Arc::new(Inner::new(dir, opened, archive)) }, drivers))
+        Ok((Self { inner: Arc::new(Inner::new(dir, opened, archive, limits)) }, drivers))
     }
 
     /// As [`open_driven`](Self::open_driven), over any storage: how the simulator opens an engine.

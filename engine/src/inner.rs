@@ -94,6 +94,12 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// What readers may take, as the settings say.
+pub(crate) struct ReadLimits {
+    pub files_max: u32,
+    pub index_cache_bytes: u64,
+}
+
 /// What `open` puts together.
 pub(crate) struct Opened {
     pub storage: Arc<dyn Storage>,
@@ -132,11 +138,19 @@ pub struct LogInfo {
 }
 
 impl Inner {
-    pub(crate) fn new(dir: PathBuf, opened: Opened, archive: Option<Arc<dyn Archive>>) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        opened: Opened,
+        archive: Option<Arc<dyn Archive>>,
+        limits: ReadLimits,
+    ) -> Self {
         let Opened { storage, config, facts, catalog, shards, threads, grant, reports } = opened;
+        if let Shards::Views(views, _) = &shards {
+            views.iter().for_each(|view| view.files.set_max(limits.files_max));
+        }
         Self {
             dir,
-            indexes: Arc::new(Indexes::new(Arc::clone(&storage))),
+            indexes: Arc::new(Indexes::new(Arc::clone(&storage), limits.index_cache_bytes)),
             reads: Arc::new(Reads::new(Arc::clone(&storage))),
             storage,
             config,

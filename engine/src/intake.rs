@@ -16,12 +16,14 @@
 mod bytes;
 mod group;
 mod layout;
+mod near;
 mod span;
 mod stages;
 
 mod epochs;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -137,6 +139,8 @@ pub(crate) struct SpanPlace {
 pub(crate) struct Staging {
     logs: Stages,
     runs: Vec<Run>,
+    /// Where the last record of each run ends in the open batch.
+    run_ends: Vec<u32>,
     records: u32,
     time_us: u64,
     staged_ns: u64,
@@ -209,6 +213,7 @@ impl Intake {
         let staging = Staging {
             logs: Stages::default(),
             runs: Vec::with_capacity(64),
+            run_ends: Vec::with_capacity(64),
             records: 0,
             time_us: 0,
             staged_ns: 0,
@@ -370,9 +375,10 @@ impl Intake {
         }
         let index = id.counter() as usize;
         self.may(guard, index, epoch, bytes)?;
-        let fresh = |staging: &Staging, seq| usize::from(staging.logs[index].run_seq != seq);
+        let fresh = |staging: &Staging, seq, at| usize::from(staging.begins_run(index, seq, at));
         let slot = self.place(guard, bytes, fresh)?;
-        let staged = self.assign(guard, id, epoch, count, bytes);
+        let at = guard.open_bytes() - bytes;
+        let staged = self.assign(guard, id, epoch, count, at..at + bytes);
         Ok((staged, slot))
     }
 
@@ -396,18 +402,18 @@ impl Intake {
     }
 
     /// Finds room for `bytes` in one batch, closing full batches on the way. `fresh`: the runs that
-    /// they would add to the batch of this sequence.
+    /// they would add to the batch of this sequence that has so many bytes.
     fn place<'a>(
         &'a self,
         guard: &mut StageGuard<'a, Staging>,
         bytes: usize,
-        fresh: impl Fn(&Staging, u64) -> usize,
+        fresh: impl Fn(&Staging, u64, usize) -> usize,
     ) -> Result<Slot<'a>> {
         if guard.open_bytes() >= BATCH_ENOUGH_BYTES {
             close_open(guard, SpanPlace::default());
         }
         loop {
-            let runs = guard.runs.len() + fresh(guard, guard.seq());
+            let runs = guard.runs.len() + fresh(guard, guard.seq(), guard.open_bytes());
             let room = if runs > RUNS_MAX {
                 Err(NoRoom::BatchFull)
             } else {
@@ -433,14 +439,14 @@ impl Intake {
         }
     }
 
-    /// Gives LSNs and time to records whose place was found.
+    /// Gives LSNs and time to records whose place in the open batch was found.
     fn assign(
         &self,
         guard: &mut StageGuard<'_, Staging>,
         id: LogId,
         epoch: Epoch,
         count: usize,
-        bytes: usize,
+        place: Range<usize>,
     ) -> Staged {
         let seq = guard.seq();
         let state = &mut **guard;
@@ -450,17 +456,12 @@ impl Intake {
             state.time_us = self.clock.wall_us();
             state.staged_ns = self.clock.mono_ns();
         }
-        let log = &mut state.logs[id.counter() as usize];
-        if log.run_seq != seq {
-            log.run_seq = seq;
-            log.run = state.runs.len() as u32;
-            let first_lsn = Lsn(log.next_lsn);
-            state.runs.push(Run { log: id, epoch, first_lsn, ..Run::default() });
-        }
-        let run = &mut state.runs[log.run as usize];
+        let bytes = place.len();
+        let run = state.run_at(id, epoch, seq, place.start, place.end);
         run.count += count as u32;
         run.bytes += bytes as u32;
         state.records += count as u32;
+        let log = &mut state.logs[id.counter() as usize];
         let time_us = state.time_us.max(log.last_time_us);
         let staged = Staged { seq, epoch, first: Lsn(log.next_lsn), time_us };
         log.next_lsn += count as u64;
@@ -769,6 +770,7 @@ fn close_open(guard: &mut StageGuard<'_, Staging>, span: SpanPlace) -> bool {
     let fresh = guard.fresh_runs();
     let state = &mut **guard;
     let runs = std::mem::replace(&mut state.runs, fresh);
+    state.run_ends.clear();
     let records = std::mem::take(&mut state.records);
     let (time_us, staged_ns, taken_ns) = (state.time_us, state.staged_ns, 0);
     state.closed.push_back(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span });

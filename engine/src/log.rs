@@ -165,7 +165,7 @@ impl Log {
         while let Some(at) = link {
             // Its index is not here: from the start on, records are looked at one by one.
             let Some(which) = source.view.which(at.segment) else { return Ok(Lsn(0)) };
-            let entry = match source.indexes.find(&which, self.id) {
+            let entry = match source.indexes.find(&source.view.files, &which, self.id) {
                 Err(_) if !source.view.has(at.segment) => return Ok(Lsn(0)),
                 // It moved into another file meanwhile: there again.
                 Err(_) if source.view.which(at.segment).map(|now| now.file) != Some(which.file) => {
@@ -178,7 +178,9 @@ impl Log {
                 break;
             }
             let before = |p: &crate::format::index::Posting| p.time_us < time_us;
-            let posting = source.indexes.posting(&which, &entry, before)?;
+            let files = &source.view.files;
+            let (postings, _) = source.indexes.postings(files, &which, &entry, before)?;
+            let posting = postings.first().filter(|posting| before(posting));
             found = found.min(posting.map_or(entry.first_lsn, |posting| posting.lsn));
             if entry.first_time_us < time_us {
                 break;

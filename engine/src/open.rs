@@ -25,6 +25,7 @@ use crate::components::Components;
 use crate::config::{Config, DurableMethod};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::files::Files;
 use crate::follow;
 use crate::format::manifest::DirectoryFacts;
 use crate::format::{BatchHeader, COMPACTED, HintPage, SegmentHeader, UNIT_MIN};
@@ -536,6 +537,7 @@ pub(crate) fn make_shard(
     let hint = begin_hint(&**storage, id, &manifest, durable)?;
     let mut view = View::new(id, view);
     view.holds = Holds::new(config.hold_bytes_max, config.hold_age_max);
+    view.files = Arc::new(Files::new(config.read_files_max));
     let port = Arc::new(Port {
         intake,
         view: Arc::new(view),

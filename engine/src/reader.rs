@@ -330,7 +330,7 @@ impl Reader {
         let wanted = fetch.wanted;
         self.fetch = None;
         if let Some(cursor) = &mut self.cursor {
-            cursor.supply(&wanted, given?)?;
+            cursor.supply(&wanted, given)?;
         }
         Ok(true)
     }

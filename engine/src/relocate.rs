@@ -433,6 +433,7 @@ impl Relocator {
             yard.view.note_move();
         }
         drop(view);
+        yard.view.files.forget_segment(source.facts.file);
         self.job = Job::None;
         self.weighed.insert(segment, yard.view.trims());
         self.moved.segments += 1;

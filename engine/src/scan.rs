@@ -4,6 +4,9 @@
 //! are read ahead on threads of their own where there are any. A block that cannot be read is
 //! read again unit by unit, and what stays unreadable shows as zeros: damage, which the caller
 //! tells.
+//! - A window over a whole range reads it at full speed from the start, as recovery does. One of a
+//!   reader begins with few bytes and reads more with each block, ahead only when it has come far:
+//!   readers are many, and most want a few records.
 //!
 //! Not here: what the bytes mean (`recover`, `catchup`).
 
@@ -12,9 +15,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::error::{Error, Result};
+use crate::files::{Ahead, Files, What};
 use crate::format::UNIT_MIN;
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Storage};
+use crate::lsn::ShardId;
 
 /// Bytes of one read.
 pub(crate) const BLOCK_BYTES: usize = 1 << 20;
@@ -26,10 +31,33 @@ const LANES: usize = 4;
 /// Blocks of each lane: one that is looked at or waits, one that is being read.
 const LANE_BLOCKS: usize = 2;
 
+/// So far beyond what is at hand a reader goes on block by block; farther, it begins anew there.
+const NEAR_BYTES: u64 = 32 << 10;
+
 /// Ranges up to this size, as most readers have, are read without threads.
 const SHORT_BYTES: u64 = 4 << 20;
 
 type Block = (AlignedBuf, usize);
+
+/// Where a window finds its file.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// Open for as long as the window is.
+    Open(File),
+    /// The file of a segment, as readers share it: asked for at each read.
+    Shared { files: Arc<Files>, shard: ShardId, number: u64 },
+}
+
+impl Origin {
+    fn file(&self, storage: &dyn Storage) -> io::Result<File> {
+        match self {
+            Self::Open(file) => Ok(file.clone()),
+            Self::Shared { files, shard, number } => {
+                files.get(storage, *shard, What::Segment(*number))
+            }
+        }
+    }
+}
 
 /// A window that slides over a range of a file. Bytes are looked at in the block that was read;
 /// only what straddles two blocks is put together in memory of its own.
@@ -46,9 +74,22 @@ pub(crate) struct Window {
 
 enum Blocks {
     /// Read on the calling thread.
-    Here { storage: Arc<dyn Storage>, file: File, at: u64, end: u64, block: Option<AlignedBuf> },
+    Here(Here),
     /// Read ahead by threads that take the blocks of the range in turns.
-    Ahead { lanes: Vec<Lane>, next: usize, given: usize },
+    Ahead { lanes: Vec<Lane>, next: usize, given: usize, _leave: Option<Ahead> },
+}
+
+struct Here {
+    storage: Arc<dyn Storage>,
+    origin: Origin,
+    from: u64,
+    at: u64,
+    end: u64,
+    /// Bytes of the next read.
+    bytes: usize,
+    block: Option<AlignedBuf>,
+    /// There are no threads to read ahead with.
+    alone: bool,
 }
 
 /// One reading thread: full blocks come, empty ones go back to be used again.
@@ -66,21 +107,39 @@ impl Window {
         end: u64,
     ) -> Result<Self> {
         let long = end.saturating_sub(from) > SHORT_BYTES;
-        let ahead = if long { read_ahead(storage, file, from, end) } else { None };
-        let blocks = ahead.unwrap_or_else(|| Blocks::Here {
-            storage: Arc::clone(storage),
-            file: file.clone(),
-            at: from,
-            end,
-            block: None,
+        let ahead = if long { read_ahead(storage, file, from, end, None) } else { None };
+        let blocks = ahead.unwrap_or_else(|| {
+            let origin = Origin::Open(file.clone());
+            Blocks::Here(Here::new(storage, origin, from, end, BLOCK_BYTES))
         });
+        Ok(Self::with(blocks, from, end))
+    }
+
+    /// A window over `from..end` for a reader that expects to need `bytes` of it.
+    pub(crate) fn slow(
+        storage: &Arc<dyn Storage>,
+        origin: Origin,
+        from: u64,
+        end: u64,
+        bytes: usize,
+    ) -> Self {
+        let bytes = bytes.next_multiple_of(UNIT_MIN).clamp(UNIT_MIN, BLOCK_BYTES);
+        Self::with(Blocks::Here(Here::new(storage, origin, from, end, bytes)), from, end)
+    }
+
+    fn with(blocks: Blocks, from: u64, end: u64) -> Self {
         let (carry, carry_at) = (Vec::new(), from);
-        Ok(Self { blocks, block: None, block_at: from, carry, carry_at, end })
+        Self { blocks, block: None, block_at: from, carry, carry_at, end }
     }
 
     /// Whether `offset` has not slid out of the window yet.
     pub(crate) fn reaches_back_to(&self, offset: u64) -> bool {
         offset >= self.block_at || (!self.carry.is_empty() && offset >= self.carry_at)
+    }
+
+    /// Whether `offset` is at hand, or comes with the next block or so: worth going on to.
+    pub(crate) fn is_near(&self, offset: u64) -> bool {
+        self.reaches_back_to(offset) && offset <= self.block_end() + NEAR_BYTES
     }
 
     /// The bytes from `offset` on: at least `len` of them unless the range ends before. Offsets
@@ -151,8 +210,13 @@ impl Window {
 
     fn next_block(&mut self) -> Result<Block> {
         let doing = |e| Error::io("reading a segment", e);
+        if let Blocks::Here(here) = &mut self.blocks
+            && let Some(ahead) = here.go_ahead()
+        {
+            self.blocks = ahead;
+        }
         match &mut self.blocks {
-            Blocks::Ahead { lanes, next, given } => {
+            Blocks::Ahead { lanes, next, given, .. } => {
                 *given = *next;
                 *next = (*next + 1) % lanes.len();
                 match lanes[*given].full.recv() {
@@ -160,20 +224,43 @@ impl Window {
                     Err(_) => Ok((AlignedBuf::zeroed(UNIT_MIN).map_err(doing)?, 0)),
                 }
             }
-            Blocks::Here { storage, file, at, end, block } => {
-                let len = ((*end - *at) as usize).min(BLOCK_BYTES);
-                let mut buf = match block.take() {
-                    Some(buf) => buf,
-                    None => {
-                        let bytes = len.next_multiple_of(UNIT_MIN).max(UNIT_MIN);
-                        AlignedBuf::zeroed(bytes).map_err(doing)?
-                    }
-                };
-                let got = read_block(&**storage, file, *at, &mut buf, len).map_err(doing)?;
-                *at += got as u64;
-                Ok((buf, got))
-            }
+            Blocks::Here(here) => here.next_block().map_err(doing),
         }
+    }
+}
+
+impl Here {
+    fn new(storage: &Arc<dyn Storage>, origin: Origin, from: u64, end: u64, bytes: usize) -> Self {
+        let storage = Arc::clone(storage);
+        Self { storage, origin, from, at: from, end, bytes, block: None, alone: false }
+    }
+
+    fn next_block(&mut self) -> io::Result<Block> {
+        let len = (self.end.saturating_sub(self.at) as usize).min(self.bytes);
+        self.bytes = (2 * self.bytes).min(BLOCK_BYTES);
+        let buf = self.block.take().filter(|buf| buf.len() >= len);
+        let mut buf = match buf {
+            Some(buf) => buf,
+            None => AlignedBuf::zeroed(len.next_multiple_of(UNIT_MIN).max(UNIT_MIN))?,
+        };
+        let file = self.origin.file(&*self.storage)?;
+        let got = read_block(&*self.storage, &file, self.at, &mut buf, len)?;
+        self.at += got as u64;
+        Ok((buf, got))
+    }
+
+    /// The rest of the range read ahead, for a reader that has come far and has far to go.
+    fn go_ahead(&mut self) -> Option<Blocks> {
+        let Origin::Shared { files, .. } = &self.origin else { return None };
+        let near = self.at - self.from < SHORT_BYTES;
+        if self.alone || near || self.end.saturating_sub(self.at) <= SHORT_BYTES {
+            return None;
+        }
+        let leave = files.read_ahead()?;
+        let file = self.origin.file(&*self.storage).ok()?;
+        let ahead = read_ahead(&self.storage, &file, self.at, self.end, Some(leave));
+        self.alone = ahead.is_none();
+        ahead
     }
 }
 
@@ -183,14 +270,20 @@ impl Blocks {
             Self::Ahead { lanes, given, .. } => {
                 let _ = lanes[*given].empty.try_send(buf);
             }
-            Self::Here { block, .. } => *block = Some(buf),
+            Self::Here(here) => here.block = Some(buf),
         }
     }
 }
 
-fn read_ahead(storage: &Arc<dyn Storage>, file: &File, from: u64, end: u64) -> Option<Blocks> {
+fn read_ahead(
+    storage: &Arc<dyn Storage>,
+    file: &File,
+    from: u64,
+    end: u64,
+    leave: Option<Ahead>,
+) -> Option<Blocks> {
     let lanes: Option<Vec<_>> = (0..LANES).map(|n| lane(storage, file, from, end, n)).collect();
-    Some(Blocks::Ahead { lanes: lanes?, next: 0, given: 0 })
+    Some(Blocks::Ahead { lanes: lanes?, next: 0, given: 0, _leave: leave })
 }
 
 /// Starts the thread that reads every [`LANES`]th block, from the `n`th on.

@@ -8,9 +8,9 @@
 //! - The lock is held for look-ups and for the additions of one batch, or of the few of one span,
 //!   never across I/O.
 //!
-//! Not here: the bytes (`catchup`), who waits how (`reader`), sealed indexes (`index`).
+//! Not here: the bytes (`catchup`), who waits how (`reader`), where in a segment a log is (`live`,
+//! `index`).
 
-mod live;
 mod log;
 
 use std::collections::BTreeMap;
@@ -24,21 +24,19 @@ use crate::cursors::Cursors;
 use crate::cuts::Cuts;
 use crate::ephemeral::Ephemeral;
 use crate::error::Cause;
-use crate::format::index::IndexEntry;
+use crate::files::Files;
+use crate::format::index::{IndexEntry, Posting};
 use crate::format::manifest::{DamageFacts, Link, LogFacts};
 use crate::format::{Run, UNIT_MIN};
 use crate::holds::Holds;
 use crate::index::Which;
+use crate::live::{Around, LiveIndex};
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
 use crate::table::Table;
 use crate::wake::WaitWord;
 
-use live::LiveIndex;
 pub(crate) use log::LogView;
-
-/// A log gets another posting when this many bytes of its segment have gone by since the last.
-pub(crate) const POSTING_EVERY_BYTES: u64 = 1 << 20;
 
 /// One segment, as far as it is durable.
 #[derive(Debug)]
@@ -112,6 +110,8 @@ pub(crate) struct View {
     pub(crate) wait: WaitWord,
     /// What is for those who follow now, and on no disk.
     pub(crate) ephemeral: Ephemeral,
+    /// What readers have open.
+    pub(crate) files: Arc<Files>,
     /// Who keeps segments from being collected.
     pub(crate) holds: Holds,
     /// The shard's durable watermark, for a look without the lock.
@@ -145,6 +145,7 @@ impl View {
             state: Mutex::new(state),
             wait,
             ephemeral: Ephemeral::default(),
+            files: Arc::default(),
             holds: Holds::default(),
             durable,
             trims,
@@ -217,6 +218,7 @@ impl View {
             facts.nonce == seen.nonce
         });
         drop(state);
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
     }
 
@@ -228,6 +230,7 @@ impl View {
         *state = fresh;
         self.durable.store(durable, Ordering::Release);
         drop(state);
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
     }
 
@@ -271,6 +274,7 @@ impl View {
     /// The shard was reopened: what this view says may not hold any more, so its readers end.
     pub(crate) fn supersede(&self, cause: Arc<Cause>) {
         self.state.lock().ended = Some(Ended::Replaced(cause));
+        self.files.clear();
         self.trims.fetch_add(1, Ordering::Release);
         self.wait.notify(&mut Vec::new());
     }
@@ -292,6 +296,17 @@ impl View {
         let state = self.state.lock();
         let next = state.log(log).map_or(Lsn(0), |log| log.next);
         state.live_entries(log).map(|entry| entry.first_lsn).fold(next, Lsn::min)
+    }
+
+    /// What an unsealed segment knows of `log` around `lsn`; see [`LiveIndex::around`].
+    pub(crate) fn around(
+        &self,
+        segment: SegmentId,
+        (log, lsn): (LogId, Lsn),
+        places: &mut Vec<Posting>,
+    ) -> Option<Around> {
+        let state = self.state.lock();
+        state.segments.get(&segment)?.live.as_ref()?.around(log, lsn, places)
     }
 
     /// Where to look for `lsn` of `log`.
@@ -382,7 +397,8 @@ impl ViewState {
             log.epoch = log.epoch.max(run.epoch);
             log.last_time_us = log.last_time_us.max(batch.time_us);
             if let Some(live) = &mut segment.live {
-                live.add(run, batch.offset, log);
+                let seen = (batch.bytes, log.last_time_us);
+                live.add(run, batch.offset, seen, &mut log.extent);
             }
         }
     }

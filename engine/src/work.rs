@@ -223,6 +223,10 @@ impl<'a> Work<'a> {
         }
         for run in runs {
             self.note_gap(found.segment, found.offset, run, GAP);
+            // Another run of the log may follow in this very batch.
+            if let Some(log) = self.view.log_mut(run.log) {
+                log.next = log.next.max(log.cuts().clip(run.epoch, run.last_lsn().next()));
+            }
         }
         self.view.add(&Durable {
             segment: found.segment,

@@ -217,13 +217,45 @@ fn a_segment_leaves_under_its_reader() {
     engine.close().unwrap();
 }
 
+/// A time in the archive was found by reading everything before it.
+#[test]
+fn a_time_in_the_archive_is_found_by_few_looks() {
+    let dir = folder();
+    let (engine, memory, log, count) = tiered(dir.path());
+    let mut reader = log.reader(From::Start).unwrap();
+    let mut times = Vec::new();
+    while let Some(record) = reader.next().wait().unwrap() {
+        times.push(record.timestamp_us());
+    }
+    assert_eq!(times.len() as u64, count);
+    drop(memory.asked());
+    for at in [0, 1, 700, 1000, 1001, 1700] {
+        for time in [times[at] - 1, times[at], times[at] + 1] {
+            let first = times.partition_point(|t| *t < time);
+            let mut reader = log.reader(From::Time(time)).unwrap();
+            let record = reader.next().wait().unwrap().unwrap();
+            assert_eq!(record.lsn(), Lsn(first as u64));
+            assert_eq!(record.payload(), payload(first as u64));
+            let asked = memory.asked();
+            let whole = asked.iter().filter(|wanted| wanted.bytes_max > 1).count();
+            assert!(whole <= 2 && asked.len() <= 16, "{asked:?}");
+        }
+    }
+    // A look that fails passes over nothing.
+    memory.fail(&[Fault::Unreachable]);
+    let first = times.partition_point(|t| *t < times[1000]);
+    let mut reader = log.reader(From::Time(times[1000])).unwrap();
+    assert_eq!(reader.next().wait().unwrap().unwrap().lsn(), Lsn(first as u64));
+    engine.close().unwrap();
+}
+
 #[test]
 fn an_archive_that_fails_is_told_and_asked_again() {
     let dir = folder();
     let (engine, memory, log, count) = tiered(dir.path());
     let mut reader = log.reader(From::Start).unwrap();
-    memory.fail(&[Fault::Unreachable, Fault::Dropped]);
-    for _ in 0..2 {
+    memory.fail(&[Fault::Unreachable, Fault::Dropped, Fault::TooMuch]);
+    for _ in 0..3 {
         let told = reader.next().wait().map(|_| ());
         assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
     }

@@ -150,7 +150,7 @@ fn index() -> Vec<u8> {
         last_seq: 3,
         end_offset: 4 * UNIT_MIN as u64,
         entries: vec![entry],
-        postings: vec![Posting { lsn: Lsn(10), offset: UNIT_MIN as u64, time_us: 1 }],
+        postings: vec![Posting { lsn: Lsn(10), offset: UNIT_MIN as u32, at: 0, time_us: 1 }],
         names: vec![(LOG, "orders".into())],
         ..IndexData::default()
     }

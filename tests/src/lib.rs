@@ -4,6 +4,7 @@
 
 pub mod campaign;
 pub mod check;
+pub mod count;
 pub mod cut;
 pub mod fail;
 pub mod model;

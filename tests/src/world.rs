@@ -132,6 +132,9 @@ fn config(rng: &mut Rng) -> Config {
         batches_in_flight: 1 + rng.below(8) as u32,
         pipeline_bytes_min: if rng.below(2) == 0 { 1 } else { 16 << 10 },
         idle_mark_delay: Duration::from_millis(1 + rng.below(10)),
+        // As little as there may be: readers share files and indexes, and lose them.
+        read_files_max: 8,
+        index_cache_bytes: 64 << 10,
         ..Config::new("simulated")
     };
     Config { record_bytes_max: config.record_bytes_limit() as u32, ..config }

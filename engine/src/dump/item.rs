@@ -287,7 +287,7 @@ impl DumpItem<'_> {
             Self::IndexEntry { entry } => entry_fields(entry),
             Self::Posting { number, posting } => fields![
                 "number": *number as u64, "lsn": posting.lsn.0, "offset": posting.offset,
-                "time_us": posting.time_us,
+                "at": posting.at, "time_us": posting.time_us,
             ],
             Self::Name { log, name } => fields!["log": log.0, "name": *name],
             Self::Hint { page } => hint_fields(page),

@@ -210,13 +210,17 @@ impl<'a> Fence<'a> {
     }
 }
 
-/// A sparse place: about one per MiB of segment and log.
+/// A place where records of a log begin, in LSN order but for cuts: from here up to the next place
+/// they stand near each other, or in batches of which they are a good part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Posting {
-    /// The first LSN of the log in that batch.
+    /// The first LSN of the log here.
     pub lsn: Lsn,
-    /// Where in the segment that batch begins.
-    pub offset: u64,
+    /// Where in the segment the batch begins; segments have at most 4 GiB.
+    pub offset: u32,
+    /// Where in the batch that record stands, if all up to the next place are in this batch; 0:
+    /// from here on batches are to be looked at whole.
+    pub at: u32,
     /// The time of that record.
     pub time_us: u64,
 }
@@ -226,7 +230,8 @@ impl Posting {
     pub fn decode_slice(buf: &[u8]) -> impl ExactSizeIterator<Item = Self> + '_ {
         buf.chunks_exact(POSTING_BYTES).map(|bytes| Self {
             lsn: Lsn(u64_at(bytes, 0)),
-            offset: u64_at(bytes, 8),
+            offset: u32_at(bytes, 8),
+            at: u32_at(bytes, 12),
             time_us: u64_at(bytes, 16),
         })
     }
@@ -266,9 +271,10 @@ pub(super) fn encode_fence(entries: &[IndexEntry], out: &mut Vec<u8>) {
 /// Appends the postings.
 pub(super) fn encode_postings(postings: &[Posting], out: &mut Vec<u8>) {
     for posting in postings {
-        for number in [posting.lsn.0, posting.offset, posting.time_us] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        out.extend_from_slice(&posting.lsn.0.to_le_bytes());
+        out.extend_from_slice(&posting.offset.to_le_bytes());
+        out.extend_from_slice(&posting.at.to_le_bytes());
+        out.extend_from_slice(&posting.time_us.to_le_bytes());
     }
 }
 

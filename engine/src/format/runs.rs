@@ -1,10 +1,12 @@
 //! The run table of a batch: which records of which logs it holds, so that damage has a name.
 //!
 //! Invariants: the table carries its own count, batch sequence and CRC (seeded by the segment's
-//! nonce), so that it names what was there even when the batch header is rotten; one run per
-//! (log, epoch) and batch, its records in order but not necessarily adjacent.
+//! nonce), so that it names what was there even when the batch header is rotten; the records of a
+//! run are in order but not necessarily adjacent. A batch may hold several runs of one
+//! (log, epoch), in order: of records that stand far from each other.
 //! Not here: where in the batch the table stands (`batch`), records against their runs (`view`).
 
+use super::record::RECORD_ALIGN;
 use super::wire::{need, put, u32_at, u64_at};
 use super::{Flaw, seed};
 use crate::lsn::{Epoch, LogId, Lsn};
@@ -32,7 +34,15 @@ pub struct Run {
     pub continued: bool,
     /// The last is a fragment that goes on in the next batch.
     pub continues: bool,
+    /// Where in the batch its first record stands, a multiple of 8; 0: it is not told.
+    pub at: u32,
 }
+
+/// Bits of an entry's last word below the place, which is told in multiples of [`RECORD_ALIGN`].
+const PLACE_SHIFT: u32 = 8;
+
+/// The farthest place that an entry can tell.
+const PLACE_MAX: u32 = (u32::MAX >> PLACE_SHIFT) * RECORD_ALIGN as u32;
 
 const CONTINUED: u32 = 1;
 const CONTINUES: u32 = 2;
@@ -58,7 +68,8 @@ impl Run {
         put(out, 16, self.epoch.0.to_le_bytes());
         put(out, 20, self.count.to_le_bytes());
         put(out, 24, self.bytes.to_le_bytes());
-        put(out, 28, flags.to_le_bytes());
+        let place = if self.at <= PLACE_MAX { self.at / RECORD_ALIGN as u32 } else { 0 };
+        put(out, 28, (flags | place << PLACE_SHIFT).to_le_bytes());
     }
 
     fn decode(entry: &[u8]) -> Self {
@@ -70,6 +81,7 @@ impl Run {
             bytes: u32_at(entry, 24),
             continued: u32_at(entry, 28) & CONTINUED != 0,
             continues: u32_at(entry, 28) & CONTINUES != 0,
+            at: (u32_at(entry, 28) >> PLACE_SHIFT) * RECORD_ALIGN as u32,
         }
     }
 }
@@ -130,7 +142,7 @@ impl<'a> RunTable<'a> {
             if run.first_lsn.0.checked_add(u64::from(run.count)).is_none() {
                 return Err(Flaw::Field("a run beyond the last LSN"));
             }
-            let flags = u32_at(entry, 28);
+            let flags = u32_at(entry, 28) & ((1 << PLACE_SHIFT) - 1);
             if flags & !(CONTINUED | CONTINUES) != 0 {
                 return Err(Flaw::Unknown { what: "flags of a run", found: flags });
             }

@@ -5,6 +5,7 @@
 //!   not seeded, the run table is, and that is what ties a record to this batch.
 //! - Behind a record whose header is rotten the walk goes on only where records that fit their
 //!   runs follow each other to the end: a copy of a record inside another's payload is not one.
+//! - Several runs of one log and epoch that go on from each other are walked as one.
 //! - Up to [`RUNS_INLINE_MAX`] runs are followed without allocation, more in a scratch no larger
 //!   than the run table itself.
 //!
@@ -134,6 +135,12 @@ impl Cursor {
         if fits { Ok(()) } else { Err(FOREIGN) }
     }
 
+    fn goes_on_in(&self, next: &Self) -> bool {
+        let same = (self.log, self.epoch) == (next.log, next.epoch) && !self.continues;
+        let adjoins = self.next.checked_add(u64::from(self.left)) == Some(next.next);
+        same && adjoins && !next.continued && self.left.checked_add(next.left).is_some()
+    }
+
     fn skip(&mut self, count: u32) {
         self.continued = false;
         self.left -= count;
@@ -144,7 +151,7 @@ impl Cursor {
     fn part(&self, count: u32) -> Run {
         let (log, epoch, first_lsn) = (self.log, self.epoch, Lsn(self.next));
         let (continued, continues) = (self.continued, self.continues && count == self.left);
-        Run { log, epoch, first_lsn, count, bytes: 0, continued, continues }
+        Run { log, epoch, first_lsn, count, bytes: 0, continued, continues, at: 0 }
     }
 
     fn new(run: Run) -> Self {
@@ -158,6 +165,26 @@ impl Cursor {
             continues: run.continues,
         }
     }
+}
+
+/// Makes one run of those that go on where the one before ends; gives how many are left.
+fn join(runs: &mut [Cursor]) -> usize {
+    let mut len = 0usize;
+    for at in 0..runs.len() {
+        let next = runs[at];
+        match len.checked_sub(1).map(|last| &mut runs[last]) {
+            Some(last) if last.goes_on_in(&next) => {
+                last.left += next.left;
+                last.bytes_left += next.bytes_left;
+                last.continues = next.continues;
+            }
+            _ => {
+                runs[len] = next;
+                len += 1;
+            }
+        }
+    }
+    len
 }
 
 /// The runs of a batch, sorted by log and epoch.
@@ -178,7 +205,12 @@ impl Cursors {
         } else {
             Self::Scratch(runs.iter().map(Cursor::new).collect())
         };
-        cursors.as_mut_slice().sort_unstable_by_key(|run| (run.log, run.epoch));
+        cursors.as_mut_slice().sort_unstable_by_key(|run| (run.log, run.epoch, run.next));
+        let len = join(cursors.as_mut_slice());
+        match &mut cursors {
+            Self::Inline(_, count) => *count = len,
+            Self::Scratch(runs) => runs.truncate(len),
+        }
         cursors
     }
 

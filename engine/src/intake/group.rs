@@ -62,14 +62,16 @@ impl Intake {
                 return Err(deleted(member.id, error));
             }
         }
-        let fresh = |staging: &Staging, seq| {
-            let log = |member: &Member<R>| staging.logs[member.id.counter() as usize];
-            members.iter().filter(|member| log(member).run_seq != seq).count()
+        let fresh = |staging: &Staging, seq, at: usize| {
+            let index = |member: &Member<R>| member.id.counter() as usize;
+            members.iter().filter(|m| staging.begins_run(index(m), seq, at + total)).count()
         };
         let mut slot = self.place(&mut guard, total, fresh)?;
+        let mut at = guard.open_bytes() - total;
         for (member, bytes) in members.iter().zip(&bytes) {
             let count = member.records.count();
-            staged.push(self.assign(&mut guard, member.id, member.epoch, count, *bytes));
+            staged.push(self.assign(&mut guard, member.id, member.epoch, count, at..at + bytes));
+            at += bytes;
         }
         let next = self.leave_line(&mut guard, waiter);
         let open_bytes = guard.open_bytes();

@@ -177,6 +177,7 @@ impl Intake {
         if log.run_seq != seq {
             (log.run_seq, log.run) = (seq, state.runs.len() as u32);
             state.runs.push(Run { log: id, epoch, first_lsn: first, continued, ..Run::default() });
+            state.run_ends.push(0);
         }
         let run = &mut state.runs[log.run as usize];
         run.count += 1;

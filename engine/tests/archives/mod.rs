@@ -33,6 +33,8 @@ pub enum Fault {
     Empty,
     /// The last record is cut short.
     Short,
+    /// All there is, whatever was asked for.
+    TooMuch,
 }
 
 type Log = BTreeMap<Lsn, (Epoch, Vec<u8>)>;
@@ -100,7 +102,7 @@ impl Kept {
                 (Some(Fault::Empty), _) => break,
                 _ => given.extend(framed),
             }
-            if given.len() >= wanted.bytes_max {
+            if given.len() >= wanted.bytes_max && fault != Some(Fault::TooMuch) {
                 break;
             }
         }

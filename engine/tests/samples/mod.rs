@@ -360,7 +360,10 @@ pub(crate) fn index() -> IndexData {
         prev: (n > 0).then(|| link(8, n as u32 - 1, 100 * n - 50)),
         jump: (n % 2 == 1).then(|| link(3, 0, 0)),
     };
-    let posting = |n: u64| Posting { lsn: Lsn(100 * n), offset: 4096 * (n + 1), time_us: TIME_US };
+    let posting = |n: u64| {
+        let (lsn, offset) = (Lsn(100 * n), 4096 * (n as u32 + 1));
+        Posting { lsn, offset, at: 0, time_us: TIME_US }
+    };
     IndexData {
         directory: DIRECTORY,
         shard: ShardId(1),
