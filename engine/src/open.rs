@@ -527,9 +527,8 @@ pub(crate) fn make_shard(
         })
         .map_err(|e| Error::io("making the shard's ring", e))?;
     let ready = open_spares(&**storage, id, u64::from(facts.unit), &spares)?;
-    let term = state.term;
-    let segments =
-        Segments::new(id, facts, term, ready, next_segment, next_number, Arc::clone(usage));
+    let (term, count) = (state.term, Arc::clone(usage));
+    let segments = Segments::new(id, facts, term, ready, next_segment, next_number, count);
     let reclaim = Reclaim::begin(&**storage, id, &state, Arc::clone(usage));
     let relocator = Relocator::new(id, Arc::clone(usage), config.relocate_below_percent);
     let collector = Collector::new(id, Arc::clone(usage), reclaim, relocator);
