@@ -78,6 +78,9 @@ pub trait Hook: Send + Sync {
 
     /// It has ended, well or not; nobody was told yet.
     fn after(&self, _call: &Call) {}
+
+    /// A blocking read of this file has given so many bytes.
+    fn read(&self, _name: &str, _bytes: usize) {}
 }
 
 /// See the module. Clones are the same directory, with the same hook, which it can be asked as.
@@ -196,7 +199,9 @@ impl<H: Hook + 'static> Storage for Hooked<H> {
         len: usize,
     ) -> io::Result<usize> {
         let run = |world: &SimStorage| world.read_at(file, offset, buf, len);
-        self.call(What::Read, file.name(), offset, |_| Ok(()), run)
+        let got = self.call(What::Read, file.name(), offset, |_| Ok(()), run)?;
+        self.hook.read(file.name(), got);
+        Ok(got)
     }
 
     fn write_at(
