@@ -48,7 +48,7 @@ if [ -n "$why" ]; then
     exit 0
 fi
 
-work=$(mktemp -d "${DIR:-${TMPDIR:-/var/tmp}}/sapwood-fulldisk.XXXXXX")
+work=$(mktemp -d "${DIR:-${TMPDIR:-/tmp}}/sapwood-fulldisk.XXXXXX")
 mnt=$work/mnt
 mkdir "$mnt"
 cleanup() {
