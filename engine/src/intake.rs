@@ -40,7 +40,7 @@ use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::planted::{Bug, planted};
 use crate::record::Records;
-use crate::wake::WaitWord;
+use crate::wake::{Crowd, WaitWord};
 
 use bytes::{fill, framed};
 pub(crate) use group::Member;
@@ -188,6 +188,7 @@ pub(crate) struct Intake {
     /// Why no segment can be prepared.
     trouble: Mutex<Option<String>>,
     words: Box<[CachePadded<WaitWord>]>,
+    crowd: CachePadded<Crowd>,
     pipeline_min: usize,
     log_bytes_max: u64,
     unit: usize,
@@ -227,6 +228,7 @@ impl Intake {
             .map_err(|e| Error::io("mapping the staging ring", e))?;
         Ok(Self {
             ring,
+            crowd: CachePadded::new(Crowd::new(&*clock)),
             clock,
             bell: OnceLock::new(),
             parked: CachePadded::new(AtomicU32::new(AWAKE)),
@@ -541,7 +543,8 @@ impl Intake {
         seq: u64,
         limit: Option<Duration>,
     ) -> Option<Result<(), Arc<Cause>>> {
-        self.word(seq).sleep(&*self.clock, limit, || self.outcome(seq))
+        let look = || self.outcome(seq);
+        self.crowd.wait(&*self.clock, look, || self.word(seq).sleep(&*self.clock, limit, look))
     }
 
     /// Has `waker` woken when batch `seq` ends. False when it has ended already.

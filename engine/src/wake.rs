@@ -14,6 +14,54 @@ use parking_lot::Mutex;
 
 use crate::io::{Clock, futex};
 
+/// How often one of a crowd lets the others run before it sleeps.
+const YIELDS: u32 = 8;
+
+/// Waiting threads for each processor that are a crowd.
+const CROWD: u32 = 8;
+
+/// How many threads wait for batches. Of a crowd none sleeps at once.
+///
+/// The story: 256 threads that waited for one batch slept, and waking them took the shard 600 of
+/// the 740 µs of a cycle. Where many more threads wait than there are processors, one that lets the
+/// others run comes round again when they all have run, which is about when the write is done: it
+/// finds its outcome, and nobody need wake it. Where few wait it would come round at once, and keep
+/// the shard from its processor: one writer took 145 µs for 97, and twice the processor time.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    waiting: AtomicU32,
+    enough: u32,
+}
+
+impl Crowd {
+    pub(crate) fn new(clock: &dyn Clock) -> Self {
+        let enough = clock.processors().saturating_mul(CROWD);
+        Self { waiting: AtomicU32::new(0), enough }
+    }
+
+    /// Waits for what `look` gives: by `sleep`, in a crowd after having let others run.
+    pub(crate) fn wait<T>(
+        &self,
+        clock: &dyn Clock,
+        look: impl Fn() -> Option<T>,
+        sleep: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        // A hint: nobody relies on the count being exact at any moment.
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let yields = if waiting < self.enough { 0 } else { YIELDS };
+        let yielded = (0..yields).find_map(|_| {
+            let found = look();
+            if found.is_none() {
+                clock.yield_now();
+            }
+            found
+        });
+        let found = yielded.or_else(sleep);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        found
+    }
+}
+
 /// A place to wait.
 #[derive(Default)]
 pub(crate) struct WaitWord {
@@ -123,6 +171,44 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// A clock that stands still and counts who lets others run.
+    #[derive(Default)]
+    struct Yielded(AtomicU32);
+
+    impl Clock for Yielded {
+        fn wall_us(&self) -> u64 {
+            0
+        }
+        fn mono_ns(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, _: Duration) {}
+        fn yield_now(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        fn processors(&self) -> u32 {
+            2
+        }
+    }
+
+    #[test]
+    fn few_sleep_at_once_and_a_crowd_lets_others_run_first() {
+        let clock = Yielded::default();
+        let crowd = Crowd::new(&clock);
+        let yields = || clock.0.swap(0, Ordering::SeqCst);
+        for _ in 0..2 * CROWD {
+            assert_eq!(crowd.wait(&clock, || None, || Some(3)), Some(3), "it slept");
+            assert_eq!(yields(), 0);
+        }
+        assert_eq!(crowd.waiting.load(Ordering::SeqCst), 0, "who found it waits no longer");
+        crowd.waiting.store(2 * CROWD, Ordering::SeqCst);
+        assert_eq!(crowd.wait(&clock, || None, || Some(3)), Some(3), "it slept in the end");
+        assert_eq!(yields(), YIELDS);
+        let second = || (clock.0.load(Ordering::SeqCst) == 2).then_some(7);
+        assert_eq!(crowd.wait(&clock, second, || Some(3)), Some(7), "nobody slept");
+        assert_eq!(yields(), 2);
     }
 
     #[test]

@@ -534,6 +534,10 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, time: Duration);
     /// Lets threads that are ready run first; where time is simulated there are none.
     fn yield_now(&self) {}
+    /// How many threads run at once.
+    fn processors(&self) -> u32 {
+        1
+    }
 }
 
 /// Refuses names that are not plain names of the directory.

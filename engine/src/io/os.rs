@@ -438,4 +438,9 @@ impl Clock for OsClock {
     fn yield_now(&self) {
         std::thread::yield_now();
     }
+
+    fn processors(&self) -> u32 {
+        let processors = std::thread::available_parallelism();
+        processors.map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+    }
 }
