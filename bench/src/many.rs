@@ -6,8 +6,11 @@
 //! Invariants: both sides of the rate are measured in turns, on one engine; memory per log is what
 //! opening with the logs takes beyond opening without.
 //!
-//! Not here: appends beside snapshots (`checkpoints`), latency of a writer (`latency`), the figures
-//! with their rivals (`cells`).
+//! Not here: the files that are open while all logs are used (`many/files`), appends beside
+//! snapshots (`checkpoints`), latency of a writer (`latency`), the figures with
+//! their rivals (`cells`).
+
+mod files;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use sapwood::{Config, Engine, From, LogOptions, Writer};
+use sapwood::{Config, Engine, LogOptions, Writer};
 
 use crate::checkpoints;
 use crate::environment::Environment;
@@ -29,8 +32,6 @@ const THREADS: usize = 2;
 const OUTSTANDING: usize = 256;
 /// Threads that open writers: each opening waits for a write of the manifest.
 const OPENERS: usize = 16;
-/// Logs that are read while all are open.
-const READ: usize = 1000;
 /// Goals: of the rate, of the time to open after a clean close, of the memory per log.
 const RATE_MIN: f64 = 0.9;
 const OPEN_MAX: Duration = Duration::from_secs(2);
@@ -87,6 +88,8 @@ pub fn run(args: &ManyArgs) -> Result<()> {
     report_opening(args, "never appended to", &empty, &open_elsewhere(&all)?);
     rates(args, &all)?;
     report_opening(args, "after appends", &empty, &open_elsewhere(&all)?);
+    all_in_use(args, &all)?;
+    report_opening(args, "after appends to all", &empty, &open_elsewhere(&all)?);
     for (logs, dir) in [(1, &none), (args.logs, &all)] {
         let seen = checkpoints::beside(dir, &name(0), args.snapshots)?;
         println!(
@@ -169,7 +172,7 @@ fn met(met: bool) -> &'static str {
     if met { "met" } else { "MISSED" }
 }
 
-/// One log and many under the same load, in turns; then the files open with all of them in use.
+/// One log and many under the same load, in turns.
 fn rates(args: &ManyArgs, dir: &Path) -> Result<()> {
     let engine = Engine::open(Config::new(dir))?;
     let since = Instant::now();
@@ -200,23 +203,40 @@ fn rates(args: &ManyArgs, dir: &Path) -> Result<()> {
         ratios[ratios.len() - 1],
         met(ratio >= RATE_MIN)
     );
-    let before = open_files()?;
-    let step = (args.appended / READ).max(1);
-    let mut readers = Vec::new();
-    for n in (0..args.appended).step_by(step) {
-        let log = engine.find(&name(n))?.context("a log is missing")?;
-        let mut reader = log.reader(From::Start)?;
-        ensure!(reader.next().wait()?.is_some(), "log {n} has no record");
-        readers.push(reader);
-    }
-    let files = open_files()?;
-    println!(
-        "files open with {} readers: {files}, {before} without (goal {FILES_MAX} more: {})",
-        readers.len(),
-        met(files <= before + FILES_MAX)
-    );
-    drop((readers, writers));
+    drop(writers);
     engine.close()?;
+    Ok(())
+}
+
+/// A tenth of the logs, then all of them, appended to and read at once.
+fn all_in_use(args: &ManyArgs, dir: &Path) -> Result<()> {
+    for logs in [args.logs.div_ceil(10), args.logs] {
+        let engine = Engine::open(Config::new(dir))?;
+        let since = Instant::now();
+        let writers = open_writers(&engine, logs)?;
+        println!("open {logs} writers: {:.2} s", since.elapsed().as_secs_f64());
+        let seen = files::watch(&engine, &writers, args.record)?;
+        println!(
+            "files open while {} logs are appended to and read: at most {} of {} looks, {} before \
+             (goal: at most {}, however many logs: {}); {} appends, {} records read, {:.1} s",
+            seen.logs,
+            seen.most,
+            seen.looks,
+            seen.before,
+            seen.bound,
+            met(seen.most <= seen.bound),
+            seen.appends,
+            seen.records,
+            seen.seconds
+        );
+        let [middle, most, longest] = seen.waits_ms;
+        println!(
+            "one more writer meanwhile, sealing included: p50 {middle:.2} ms, p99.9 {most:.2} ms, \
+             longest {longest:.2} ms"
+        );
+        drop(writers);
+        engine.close()?;
+    }
     Ok(())
 }
 

@@ -97,6 +97,11 @@ impl Catalog {
         self.reserve(id.shard(), id.counter() + 1);
     }
 
+    /// So many logs will be added: their names need no table that is outgrown on the way.
+    pub(crate) fn expect(&mut self, logs: usize) {
+        self.by_name.reserve(logs);
+    }
+
     /// Ids below this counter are taken.
     pub(crate) fn reserve(&mut self, shard: ShardId, next: u64) {
         let slot = &mut self.next[usize::from(shard.0)];

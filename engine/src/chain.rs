@@ -36,6 +36,8 @@ pub(crate) fn extend(
     chain.links.retain(|link| link.ordinal <= target);
     let jump = chain.links.first().copied().filter(|link| link.ordinal == target);
     lower(chain, first_lsn);
+    // There are very many chains: no room beyond what is in them.
+    chain.links.reserve_exact(1);
     chain.links.insert(0, Link { segment, ordinal, first_lsn });
     (ordinal, prev, jump)
 }

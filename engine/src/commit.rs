@@ -21,9 +21,11 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::format::{BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, RUNS_INLINE_MAX, SPAN_BATCHES_MAX};
-use crate::format::{BatchHeader, BatchKind, Run, encode_runs};
-use crate::intake::{Closed, Intake, trailer_bytes};
+use crate::format::{BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, SPAN_BATCHES_MAX};
+use crate::format::{
+    BATCH_PACKED_RUNS, BatchHeader, BatchKind, Run, encode_packed_runs, encode_runs,
+};
+use crate::intake::{Closed, Intake};
 use crate::io::buf::{IoBuf, StagedBatch};
 use crate::io::{Disk, Done, Op};
 use crate::lsn::{SegmentId, ShardId};
@@ -118,7 +120,7 @@ impl Commit {
         let crc = complete(bytes, used, &header, &closed.runs, active.nonce);
         let len = bytes.len() as u64;
         let offset = active.offset;
-        let Closed { staged, runs, records, time_us, staged_ns, taken_ns, span } = closed;
+        let Closed { staged, runs, records, time_us, staged_ns, taken_ns, span, table } = closed;
         let op = Op::Write {
             file: active.file.clone(),
             offset,
@@ -127,7 +129,8 @@ impl Commit {
         };
         if let Err((_, op)) = disk.submit(token | seq, op) {
             if let Op::Write { buf: IoBuf::Staged(staged), .. } = op {
-                let back = Closed { staged, runs, records, time_us, staged_ns, taken_ns, span };
+                let back =
+                    Closed { staged, runs, records, time_us, staged_ns, taken_ns, span, table };
                 self.pending = Some(back);
             }
             return Ok(false);
@@ -152,7 +155,7 @@ impl Commit {
 
     fn header(&self, closed: &Closed, segment: SegmentId, manifest_seq: u64) -> BatchHeader {
         let used = closed.staged.used();
-        let runs_offset = match trailer_bytes(closed.runs.len()) {
+        let runs_offset = match closed.table.bytes {
             0 => BATCH_HEADER_BYTES,
             trailer => used - trailer,
         };
@@ -178,7 +181,7 @@ impl Commit {
             key_id: 0,
             tag: [0; 16],
             compat: 0,
-            incompat: 0,
+            incompat: BATCH_PACKED_RUNS * u32::from(closed.table.packed),
             part: closed.span.part,
             continues: closed.span.continues,
         }
@@ -257,10 +260,11 @@ fn complete(bytes: &mut [u8], used: usize, header: &BatchHeader, runs: &[Run], n
     if !planted(Bug::PaddingLeaks) {
         bytes[used..].fill(0);
     }
-    if runs.len() > RUNS_INLINE_MAX {
-        let at = header.runs_offset as usize;
-        bytes[at..used].fill(0);
+    let at = header.runs_offset as usize;
+    if header.packs_runs() {
+        encode_packed_runs(runs, header.seq, nonce, &mut bytes[at..used]);
+    } else {
+        encode_runs(runs, header.seq, nonce, &mut bytes[at..]);
     }
-    encode_runs(runs, header.seq, nonce, &mut bytes[header.runs_offset as usize..]);
     header.encode(nonce, bytes)
 }

@@ -14,6 +14,7 @@
 //! writes batches (`commit`), what they look like (`format`).
 
 mod bytes;
+mod closed;
 mod group;
 mod layout;
 mod near;
@@ -34,8 +35,8 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::error::{Cause, Error, Result};
-use crate::format::{BATCH_FRONT_BYTES, RUN_BYTES, RUN_TABLE_HEADER_BYTES, RUNS_INLINE_MAX, Run};
-use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StageUsage, StagedBatch};
+use crate::format::{BATCH_FRONT_BYTES, Run};
+use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StageUsage};
 use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::planted::{Bug, planted};
@@ -43,6 +44,8 @@ use crate::record::Records;
 use crate::wake::{Crowd, WaitWord};
 
 use bytes::{fill, framed};
+use closed::Table;
+pub(crate) use closed::{Closed, SpanPlace, trailer_bytes};
 pub(crate) use group::Member;
 use stages::{Growth, Stages};
 
@@ -110,29 +113,6 @@ impl LogStage {
             start_asked: 0,
         }
     }
-}
-
-/// A batch that takes no more records, on its way to the shard.
-pub(crate) struct Closed {
-    pub staged: StagedBatch,
-    pub runs: Vec<Run>,
-    pub records: u32,
-    pub time_us: u64,
-    /// When its first record was staged, and when the shard took it.
-    pub staged_ns: u64,
-    pub taken_ns: u64,
-    pub span: SpanPlace,
-}
-
-/// Where a batch stands in its span. A batch of its own is a span of one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SpanPlace {
-    /// Batches of the span before it.
-    pub part: u32,
-    /// Others follow.
-    pub continues: bool,
-    /// Bytes on disk of those that follow, at most.
-    pub rest_bytes: u64,
 }
 
 /// What changes together with a reservation.
@@ -572,6 +552,7 @@ impl Intake {
         }
         let mut closed = guard.closed.pop_front()?;
         drop(guard);
+        closed.pack(self.unit);
         closed.taken_ns = self.clock.mono_ns();
         Some(closed)
     }
@@ -591,8 +572,8 @@ impl Intake {
         let staged = guard.close(BATCH_FRONT_BYTES, 0)?;
         let time_us = self.clock.wall_us();
         let (runs, records, staged_ns, taken_ns) = (guard.fresh_runs(), 0, 0, 0);
-        let span = SpanPlace::default();
-        Some(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span })
+        let (span, table) = (SpanPlace::default(), Table::default());
+        Some(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span, table })
     }
 
     /// Whether anything waits to be written.
@@ -776,13 +757,10 @@ fn close_open(guard: &mut StageGuard<'_, Staging>, span: SpanPlace) -> bool {
     state.run_ends.clear();
     let records = std::mem::take(&mut state.records);
     let (time_us, staged_ns, taken_ns) = (state.time_us, state.staged_ns, 0);
-    state.closed.push_back(Closed { staged, runs, records, time_us, staged_ns, taken_ns, span });
+    let table = Table { bytes: trailer, packed: false };
+    let closed = Closed { staged, runs, records, time_us, staged_ns, taken_ns, span, table };
+    state.closed.push_back(closed);
     true
-}
-
-/// Bytes that the run table takes behind the records; none while it fits behind the header.
-pub(crate) fn trailer_bytes(runs: usize) -> usize {
-    if runs <= RUNS_INLINE_MAX { 0 } else { RUN_TABLE_HEADER_BYTES + runs * RUN_BYTES }
 }
 
 impl Staged {

@@ -230,7 +230,8 @@ fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> R
     let mut state = State { facts, ..State::default() };
     for shard in (0..config.shards).rev() {
         let shard = ShardId(shard);
-        manifest::write_snapshot(storage, shard, &mut state, 0, Cursor::default())?;
+        let (state, from) = (&mut state, Cursor::default());
+        manifest::write_snapshot(storage, shard, state, &manifest::no_tails, 0, from)?;
     }
     Ok(())
 }
@@ -432,6 +433,7 @@ fn start(
     for (index, mut recovered) in recovered.into_iter().enumerate() {
         let id = ShardId(index as u16);
         catalog.reserve(id, recovered.state.next_log);
+        catalog.expect(recovered.state.logs.len());
         recovered.state.logs.iter().for_each(|log| catalog.add(log.entry()));
         reports.push(std::mem::take(&mut recovered.report));
         let number = next_numbers.get(index).copied().unwrap_or(1);

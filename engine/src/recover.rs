@@ -16,14 +16,15 @@
 //!
 //! Not here: the order between shards, the lock (`engine`); damage bookkeeping (`damage`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::Recovery;
+use crate::cuts::Cuts;
 use crate::damage::{self, Findings};
 use crate::error::{Error, Result};
-use crate::format::manifest::Edit;
+use crate::format::manifest::{Edit, LogFacts};
 use crate::io::Mode;
-use crate::lsn::SegmentId;
+use crate::lsn::{LogId, SegmentId};
 use crate::manifest::{self, Cursor, Loaded, SegmentFacts, State};
 use crate::names;
 use crate::planted::{Bug, planted};
@@ -31,7 +32,7 @@ use crate::reindex::{adopt_sealed, take_index};
 use crate::renew::renew;
 use crate::seal;
 use crate::stream::{scan_segment, sync_unsealed};
-use crate::view::{StreamEnd, View, ViewState, take_tails};
+use crate::view::{StreamEnd, View, ViewState};
 use crate::work::{Plan, ShardReport, Work};
 
 /// A shard as recovery leaves it.
@@ -128,10 +129,11 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         work.state.apply(&Edit::Term { term, cut_seq, cut_crc });
         work.state.apply(&Edit::Checkpoint { seq: durable });
         let view = View::new(work.plan.shard, std::mem::take(&mut work.view));
-        take_tails(&mut work.state, &view);
         let (storage, shard) = (&**work.plan.storage, work.plan.shard);
+        let tails = |cuts: &BTreeMap<LogId, Cuts>, logs: &mut [LogFacts]| view.tails(cuts, logs);
+        let state = &mut work.state;
         recovered_cursor =
-            manifest::write_snapshot(storage, shard, &mut work.state, durable, cursor)?;
+            manifest::write_snapshot(storage, shard, state, &tails, durable, cursor)?;
         work.view = view.into_state();
         clean_up(work.plan, &gone, &trims, rotten);
     }

@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::index::IndexData;
+use crate::format::index::{IndexData, IndexEntries};
 use crate::format::manifest::Link;
 use crate::format::{BatchHeader, BatchView, Run, UNIT_MIN};
 use crate::io::Mode;
-use crate::io::buf::AlignedBuf;
+use crate::io::buf::{AlignedBuf, Scratch};
 use crate::lsn::{LogId, SegmentId};
 use crate::manifest::{self, SealedFacts, SegmentFacts};
 use crate::names;
@@ -69,10 +69,10 @@ pub(crate) fn adopt_sealed(work: &mut Work<'_>) -> Result<()> {
             work.report.repaired.push(format!("{name}: {error}"));
             None
         });
-        let told = |b: &Vec<u8>| sealed.index_bytes != 0 && crc32c::crc32c(b) == sealed.index_crc;
+        let told = |b: &Scratch| sealed.index_bytes != 0 && crc32c::crc32c(b) == sealed.index_crc;
         let good = bytes.filter(told);
-        match good.as_deref().map(IndexData::decode) {
-            Some(Ok(data)) if data.segment == id => seal::adopt(&mut work.view, &data),
+        match good.as_deref().map(IndexEntries::decode) {
+            Some(Ok(index)) if index.header.segment == id => seal::adopt(&mut work.view, &index),
             _ => rebuild_sealed(work, id, facts)?,
         }
     }
@@ -109,8 +109,8 @@ fn index_is_there(
 /// An index is derived: when it is damaged or missing, the segment tells the same.
 fn rebuild_sealed(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Result<()> {
     let Some(built) = build_again(work, id, facts)? else { return Ok(()) };
-    if let Ok(data) = IndexData::decode(&built.index) {
-        seal::adopt(&mut work.view, &data);
+    if let Ok(index) = IndexEntries::decode(&built.index) {
+        seal::adopt(&mut work.view, &index);
     }
     take_index(work, id, facts.file, built.sealed, built.index)
 }

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::chain;
-use crate::format::index::IndexData;
+use crate::format::index::{IndexData, IndexEntries};
 use crate::format::manifest::Chain;
 use crate::io::buf::{AlignedBuf, IoBuf};
 use crate::io::{Disk, Done, File, Mode, Op};
@@ -112,11 +112,12 @@ pub(crate) fn build(
 
 /// Which logs a sealed segment added to their chains, told by its index, for a state that does not
 /// have them yet.
-pub(crate) fn adopt(view: &mut ViewState, data: &IndexData) {
-    for entry in &data.entries {
+pub(crate) fn adopt(view: &mut ViewState, index: &IndexEntries<'_>) {
+    let segment = index.header.segment;
+    for entry in index.iter() {
         let Some(log) = view.log_mut(entry.log) else { continue };
-        if log.chain.last().is_none_or(|last| last.segment < data.segment) {
-            chain::extend(&mut log.chain, data.segment, entry.first_lsn);
+        if log.chain.last().is_none_or(|last| last.segment < segment) {
+            chain::extend(&mut log.chain, segment, entry.first_lsn);
         }
         log.next = log.next.max(log.cuts().clip(entry.last_epoch, entry.last_lsn.next()));
         log.epoch = log.epoch.max(entry.last_epoch);

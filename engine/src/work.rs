@@ -153,18 +153,19 @@ impl<'a> Work<'a> {
     /// Begins with what the manifest says.
     pub(crate) fn begin(
         plan: &'a Plan<'a>,
-        state: State,
+        mut state: State,
         cursor: Cursor,
         durable: u64,
         repaired: Vec<String>,
     ) -> Self {
         let mut view = ViewState::default();
-        for facts in state.logs.iter() {
+        for facts in state.logs.iter_mut() {
             // The start may have moved after the snapshot that told the tail; it was durable then.
             let mut log = LogView::new(facts.start, facts.tail.max(facts.start));
             log.epoch = facts.tail_epoch;
             log.last_time_us = facts.tail_time_us;
-            log.chain.clone_from(&facts.chain);
+            // The view alone has it from here on.
+            log.chain = std::mem::take(&mut facts.chain);
             if let Some(cuts) = state.cuts.get(&facts.id) {
                 log.set_cuts(cuts);
             }

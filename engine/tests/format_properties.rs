@@ -11,9 +11,9 @@ use samples::{Input, NONCE, batch, header, record, refit_batch, refit_frame, run
 use sapwood::format::{
     BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView, Chain, DamageFacts, DirectoryFacts,
     Edit, EntryBlock, Fence, Flaw, Frame, FrameView, IndexData, IndexEntry, IndexHeader, Link,
-    LogFacts, LogSettings, Posting, Producer, PropertyIter, RecordHeader, RecordKind, RunTable,
-    SegmentHeader, UNIT_MIN, encode_properties, encode_runs, read_record, read_record_header_only,
-    round_up, run_table_bytes, seed,
+    LogFacts, LogSettings, Posting, Producer, PropertyIter, RecordHeader, RecordKind, Run,
+    RunTable, SegmentHeader, UNIT_MIN, encode_packed_runs, encode_properties, encode_runs,
+    packed_run_table_bytes, read_record, read_record_header_only, round_up, run_table_bytes, seed,
 };
 use sapwood::{Epoch, LogId, Lsn, SegmentId, ShardId};
 
@@ -73,6 +73,24 @@ fn a_batch_header() -> impl Strategy<Value = BatchHeader> {
 }
 
 /// Records of a few logs and epochs, taken in turns that nobody chose.
+/// Numbers of every size, small ones as likely as large ones.
+fn any_run() -> impl Strategy<Value = Run> {
+    let numbers = (any::<[u64; 2]>(), any::<[u32; 4]>(), any::<[u8; 6]>(), any::<[bool; 2]>());
+    numbers.prop_map(|([log, lsn], [epoch, count, bytes, at], shifts, [continued, continues])| {
+        let count = (count >> (shifts[0] % 32)).max(1);
+        Run {
+            log: LogId(log >> (shifts[1] % 64)),
+            first_lsn: Lsn((lsn >> (shifts[2] % 64)).min(u64::MAX - u64::from(count))),
+            epoch: Epoch(epoch >> (shifts[3] % 32)),
+            count,
+            bytes: bytes >> (shifts[4] % 32),
+            at: at >> (shifts[5] % 32) >> 3 << 3,
+            continued,
+            continues,
+        }
+    })
+}
+
 fn a_batch() -> impl Strategy<Value = Vec<Input>> {
     let payload = vec(any::<u8>(), 0..80);
     vec((0..9u64, 1..3u32, payload), 1..60).prop_map(|mut picks| {
@@ -429,6 +447,25 @@ proptest! {
         prop_assert_eq!(RunTable::decode_any(&out, nonce).unwrap().seq(), seq);
     }
 
+    /// Numbers of every size, near each other or not: packed runs are what they were, in the bytes
+    /// that were told before; a table cut short, or of another life, is refused.
+    #[test]
+    fn packed_run_tables_come_back(
+        runs in vec(any_run(), 0..40),
+        seq in any::<u64>(),
+        nonce in any::<u64>(),
+    ) {
+        let mut out = vec![0xff; packed_run_table_bytes(&runs)];
+        encode_packed_runs(&runs, seq, nonce, &mut out);
+        let table = RunTable::decode(&out, seq, nonce).unwrap();
+        prop_assert!(table.is_packed());
+        prop_assert_eq!((table.len(), table.iter().len()), (runs.len(), runs.len()));
+        prop_assert_eq!(table.iter().collect::<Vec<_>>(), runs);
+        prop_assert_eq!(RunTable::decode(&out, seq, nonce ^ 1).err(), Some(Flaw::Crc));
+        prop_assert!(RunTable::decode(&out, seq ^ 1, nonce).is_err());
+        prop_assert!(RunTable::decode(&out[..out.len() - 1], seq, nonce).is_err());
+    }
+
     #[test]
     fn segment_headers_come_back(
         n in any::<[u64; 6]>(),
@@ -586,6 +623,35 @@ fn lengths_that_lie_are_refused() {
         refit_batch(&mut bytes);
         assert!(BatchView::parse(&bytes, NONCE).is_err(), "{lie} at {at}");
     }
+}
+
+/// Behind a good CRC: another count than there are runs, bytes behind them, and a number in more
+/// bytes than it needs, which a second encoding of the same runs would be.
+#[test]
+fn packed_runs_have_one_encoding() {
+    let runs = runs_of(&[(1, 1, 5, b"a".to_vec()), (2, 1, 6, b"b".to_vec())]);
+    let mut good = vec![0; packed_run_table_bytes(&runs)];
+    encode_packed_runs(&runs, 7, NONCE, &mut good);
+    let judge = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        let entries = (bytes.len() - 20) as u32;
+        bytes[16..20].copy_from_slice(&entries.to_le_bytes());
+        let crc = crc32c::crc32c_append(seed(NONCE), &bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        RunTable::decode(&bytes, 7, NONCE).map(|table| table.iter().count())
+    };
+    assert_eq!(judge(&|_| ()), Ok(2));
+    assert!(matches!(judge(&|bytes| bytes[4] = 1), Err(Flaw::Field(_))));
+    assert!(matches!(judge(&|bytes| bytes[4] = 3), Err(Flaw::Field(_))));
+    assert!(matches!(judge(&|bytes| bytes.push(0)), Err(Flaw::Field(_))));
+    let longer = |bytes: &mut Vec<u8>| {
+        *bytes.last_mut().unwrap() |= 0x80;
+        bytes.push(0);
+    };
+    assert!(matches!(judge(&longer), Err(Flaw::Field(_))));
+    let endless = |bytes: &mut Vec<u8>| bytes.extend([0xff; 12]);
+    assert!(matches!(judge(&endless), Err(Flaw::Field(_))));
 }
 
 /// Two runs of one log and epoch that overlap would let a record stand in either; those that go on

@@ -18,6 +18,8 @@ const ROLLS_MIN: f64 = 10.0;
 const ROLLS_RATIO_MAX: f64 = 1.1;
 /// p99.9 with collection or relocation at full speed, to p99.9 without.
 const COLLECTION_RATIO_MAX: f64 = 1.2;
+/// Of the segments that roll in a round, so many have to be relocated where the row is about that.
+const RELOCATED_SHARE_MIN: f64 = 0.5;
 /// Per cent of a core that an idle engine may take.
 const IDLE_PERCENT_MAX: f64 = 1.0;
 
@@ -96,10 +98,11 @@ fn missing(row: &Running) -> Option<String> {
     if rolls.min < ROLLS_MIN {
         return Some(format!("only {} rolls in a round, {ROLLS_MIN} are wanted", rolls.min));
     }
-    let all: u64 = row.deeds.iter().map(|deeds| deeds.rolls).sum();
-    let left = row.deeds.last()?.segment_files;
-    let stays = row.beside == Beside::Relocation && left * 2 > all;
-    stays.then(|| format!("nothing was relocated: {left} segments are left of {all}"))
+    let moved = row.over_rounds(|deeds| deeds.relocated)?;
+    let stays = row.beside == Beside::Relocation && moved.min < rolls.min * RELOCATED_SHARE_MIN;
+    stays.then(|| {
+        format!("only {} segments were relocated in a round of {} rolls", moved.min, rolls.min)
+    })
 }
 
 fn steady(row: &Running) -> Finding {

@@ -42,6 +42,8 @@ const SETTLING_STEP: Duration = Duration::from_millis(500);
 /// Where collection is at full speed: logs, in turns, and how often one of them is truncated.
 const COLLECTED_LOGS: usize = 8;
 const COLLECTED_EVERY: Duration = Duration::from_millis(10);
+/// A round of collection asked for is rested for so long before the next is.
+const ASKED_EVERY: Duration = Duration::from_millis(10);
 /// Else: so that space comes back at the pace of the rolls.
 const TRUNCATED_EVERY: Duration = Duration::from_millis(100);
 /// One append in so many goes to a log that is never truncated.
@@ -56,7 +58,8 @@ pub(super) enum Beside {
     Rolls,
     /// The smallest segments, several logs, truncated again and again.
     Collection,
-    /// The same, and every segment has some records that last: only relocation frees it.
+    /// The same, every segment has some records that last, so that only relocation frees it, and
+    /// collection is asked for again and again: it rests less then than by itself.
     Relocation,
 }
 
@@ -100,6 +103,9 @@ pub(super) struct Deeds {
     pub(super) created: u64,
     /// Bytes written to fill segments ahead of their use.
     pub(super) filled_bytes: u64,
+    /// Segments that moved into a smaller file, and the bytes of those files.
+    pub(super) relocated: u64,
+    pub(super) relocated_bytes: u64,
     /// Segment files in the directory after the round.
     pub(super) segment_files: u64,
     /// Processors that other processes kept busy, where the kernel tells.
@@ -206,6 +212,8 @@ impl Running {
             seals: after.seals - before.seals,
             created: found.difference(&known).count() as u64,
             filled_bytes: (after.fill_writes - before.fill_writes) * FILL_BYTES,
+            relocated: after.relocations - before.relocations,
+            relocated_bytes: after.relocated_bytes - before.relocated_bytes,
             segment_files: found.iter().filter(|name| name.starts_with("segment-")).count() as u64,
             others_busy: others,
             stages: Stages::between(&before, &after),
@@ -224,6 +232,8 @@ impl Running {
             let over = &over;
             let every = self.beside.truncated_every();
             let truncating = every.map(|every| scope.spawn(move || self.truncate(every, over)));
+            let asks = self.beside == Beside::Relocation;
+            let asking = asks.then(|| scope.spawn(move || self.ask(over)));
             let handle = |_| Turns {
                 writers: self.writers.clone(),
                 lasting: self.lasting.clone(),
@@ -232,8 +242,8 @@ impl Running {
             let handles = (0..load.threads).map(handle).collect();
             let sample = load::drive(handles, load, &Meter::new(&self.dir));
             over.store(true, Ordering::Relaxed);
-            if let Some(thread) = truncating {
-                thread.join().map_err(|_| anyhow!("the truncating thread panicked"))??;
+            for thread in [truncating, asking].into_iter().flatten() {
+                thread.join().map_err(|_| anyhow!("a thread beside the load panicked"))??;
             }
             sample
         })
@@ -247,6 +257,15 @@ impl Running {
             }
             log.truncate(log.durable()?).context("truncate")?;
             thread::sleep(every);
+        }
+        Ok(())
+    }
+
+    /// Has space taken back, as fast as the engine can.
+    fn ask(&self, over: &AtomicBool) -> Result<()> {
+        while !over.load(Ordering::Relaxed) {
+            self.engine.gc().context("collect")?;
+            thread::sleep(ASKED_EVERY);
         }
         Ok(())
     }
@@ -276,14 +295,16 @@ impl Running {
         };
         format!(
             "{:<11}segments of {} MiB; a round: {} rolls, {} seals, {} files created, {} MiB \
-             filled; {} segment files after it; p99.9 of a batch: queue {}, batch {}, device {}, \
-             ack {} us; {others}",
+             filled, {} segments relocated to {} KiB; {} segment files after it; p99.9 of a \
+             batch: queue {}, batch {}, device {}, ack {} us; {others}",
             self.name(),
             self.segment_bytes >> 20,
             median(|deeds| deeds.rolls),
             median(|deeds| deeds.seals),
             median(|deeds| deeds.created),
             median(|deeds| deeds.filled_bytes >> 20),
+            median(|deeds| deeds.relocated),
+            median(|deeds| deeds.relocated_bytes >> 10),
             median(|deeds| deeds.segment_files),
             median(|deeds| deeds.stages.queue),
             median(|deeds| deeds.stages.batch),

@@ -12,7 +12,7 @@
 //! Not here: the run table (`runs`), a whole batch with its records (`view`), what a claim convicts
 //! (`recover`).
 
-use super::runs::run_table_bytes;
+use super::runs::{run_table_bytes, run_table_bytes_min};
 use super::wire::{need, put, u16_at, u32_at, u64_at};
 use super::{BATCHES_IN_FLIGHT_MAX, Flaw, SPAN_BATCHES_MAX, VERSION};
 use super::{RECORD_ALIGN, RECORD_HEADER_BYTES};
@@ -37,6 +37,9 @@ pub const BATCH_FRONT_BYTES: usize = BATCH_HEADER_BYTES + run_table_bytes(RUNS_I
 /// Compat bit of a batch of a compacted segment: it has what is left of the batches up to its
 /// sequence, and batches before it may be missing.
 pub const BATCH_COMPACTED: u32 = 1;
+
+/// Incompat bit of a batch whose run table is packed.
+pub const BATCH_PACKED_RUNS: u32 = 1;
 
 const CRC_AT: usize = 124;
 
@@ -93,7 +96,7 @@ pub struct BatchHeader {
     pub tag: [u8; 16],
     /// Features that an older reader may ignore: [`BATCH_COMPACTED`].
     pub compat: u32,
-    /// Features that an older reader must refuse.
+    /// Features that an older reader must refuse: [`BATCH_PACKED_RUNS`].
     pub incompat: u32,
     /// Batches of its span before it.
     pub part: u32,
@@ -106,6 +109,12 @@ impl BatchHeader {
     #[must_use]
     pub fn padded_bytes(&self, unit: usize) -> usize {
         round_up(self.bytes as usize, unit)
+    }
+
+    /// Its run table is packed.
+    #[must_use]
+    pub fn packs_runs(&self) -> bool {
+        self.incompat & BATCH_PACKED_RUNS != 0
     }
 
     /// Where in the batch the records end.
@@ -163,9 +172,9 @@ impl BatchHeader {
         if version != VERSION {
             return Err(Flaw::Version { found: version });
         }
-        let incompat = u32_at(buf, 108);
-        if incompat != 0 {
-            return Err(Flaw::Incompat { bits: incompat });
+        let unknown = u32_at(buf, 108) & !BATCH_PACKED_RUNS;
+        if unknown != 0 {
+            return Err(Flaw::Incompat { bits: unknown });
         }
         let header = Self::from_checked(buf)?;
         header.check()?;
@@ -238,9 +247,10 @@ impl BatchHeader {
             return Ok(());
         }
         let at = self.runs_offset as usize;
-        let inline = at == BATCH_HEADER_BYTES && runs <= RUNS_INLINE_MAX;
+        let packed = self.packs_runs();
+        let inline = at == BATCH_HEADER_BYTES && runs <= RUNS_INLINE_MAX && !packed;
         let behind = at >= BATCH_FRONT_BYTES && at.is_multiple_of(RECORD_ALIGN);
-        if !(inline || behind) || at + run_table_bytes(runs) > bytes {
+        if !(inline || behind) || at + run_table_bytes_min(runs, packed) > bytes {
             return Err(Flaw::Field("place of the run table"));
         }
         let room = self.records_end().saturating_sub(BATCH_FRONT_BYTES);

@@ -225,6 +225,51 @@ impl IndexHeader {
     }
 }
 
+/// The entries of a whole index file where they stand: nothing of it is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexEntries<'a> {
+    /// The file's header.
+    pub header: IndexHeader,
+    buf: &'a [u8],
+}
+
+impl<'a> IndexEntries<'a> {
+    /// Reads a whole file and checks header, fence and entries; postings and names it leaves alone.
+    pub fn decode(buf: &'a [u8]) -> Result<Self, Flaw> {
+        let header = IndexHeader::decode(buf)?;
+        need(buf, header.file_bytes())?;
+        let fence = Fence::decode(&buf[header.fence_range()], &header)?;
+        let (mut count, mut last) = (0, None);
+        for block in 0..header.entry_blocks as usize {
+            let bytes = &buf[header.block_offset(block)..];
+            let block_of = EntryBlock::decode_at(bytes, header.segment, block)?;
+            if fence.first_log(block) != block_of.iter().next().map(|entry| entry.log) {
+                return Err(Flaw::Field("fence table and entries disagree"));
+            }
+            for entry in block_of.iter() {
+                if last.replace(entry.log).is_some_and(|last| last >= entry.log) {
+                    return Err(Flaw::Field("order of index entries"));
+                }
+                count += 1;
+            }
+        }
+        if count != header.logs as usize {
+            return Err(Flaw::Field("number of index entries"));
+        }
+        Ok(Self { header, buf })
+    }
+
+    /// The entries, by log id.
+    pub fn iter(&self) -> impl Iterator<Item = IndexEntry> + use<'a> {
+        let Self { header, buf } = *self;
+        let decode = move |block| {
+            EntryBlock::decode_at(&buf[header.block_offset(block)..], header.segment, block).ok()
+        };
+        let blocks = (0..header.entry_blocks as usize).filter_map(decode);
+        blocks.flat_map(|block| block.iter())
+    }
+}
+
 /// A whole index file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexData {
@@ -294,21 +339,8 @@ impl IndexData {
 
     /// Reads a whole file and checks every part of it.
     pub fn decode(buf: &[u8]) -> Result<Self, Flaw> {
-        let header = IndexHeader::decode(buf)?;
-        need(buf, header.file_bytes())?;
-        let fence = Fence::decode(&buf[header.fence_range()], &header)?;
-        let mut entries: Vec<IndexEntry> = Vec::with_capacity(header.logs as usize);
-        for block in 0..header.entry_blocks as usize {
-            let bytes = &buf[header.block_offset(block)..];
-            let block_of = EntryBlock::decode_at(bytes, header.segment, block)?;
-            if fence.first_log(block) != block_of.iter().next().map(|entry| entry.log) {
-                return Err(Flaw::Field("fence table and entries disagree"));
-            }
-            entries.extend(block_of.iter());
-        }
-        if entries.len() != header.logs as usize || !entries.is_sorted_by(|a, b| a.log < b.log) {
-            return Err(Flaw::Field("number or order of index entries"));
-        }
+        let index = IndexEntries::decode(buf)?;
+        let (header, entries) = (index.header, index.iter().collect::<Vec<_>>());
         let postings = Posting::decode_all(&buf[header.postings_range()], header.postings_crc)?;
         let reaches = |e: &IndexEntry| u64::from(e.posting_start) + u64::from(e.posting_count);
         if entries.iter().any(|entry| reaches(entry) > header.postings_count) {

@@ -20,6 +20,7 @@ pub mod hint;
 pub mod index;
 mod index_parts;
 pub mod manifest;
+mod packed;
 pub mod record;
 pub mod runs;
 pub mod segment;
@@ -27,8 +28,8 @@ mod view;
 mod wire;
 
 pub use batch::{
-    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind,
-    BatchRecord, BatchRecords, BatchView, RUNS_INLINE_MAX,
+    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_PACKED_RUNS,
+    BatchHeader, BatchKind, BatchRecord, BatchRecords, BatchView, RUNS_INLINE_MAX,
 };
 pub use edit::{Edit, Edits};
 pub use facts::{Chain, DamageFacts, DirectoryFacts, Link, LogFacts, LogSettings};
@@ -40,7 +41,10 @@ pub use record::{
     RecordKind, RecordRef, body_crc, encode_properties, read_record, read_record_header_only,
     write_record,
 };
-pub use runs::{RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, encode_runs, run_table_bytes};
+pub use runs::{
+    RUN_BYTES, RUN_TABLE_HEADER_BYTES, Run, RunTable, Runs, encode_packed_runs, encode_runs,
+    packed_run_table_bytes, run_table_bytes,
+};
 pub use segment::{COMPACTED, RECYCLED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 
 /// The smallest unit of a directory: batches start and end on a multiple of it.

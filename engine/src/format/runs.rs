@@ -3,9 +3,12 @@
 //! Invariants: the table carries its own count, batch sequence and CRC (seeded by the segment's
 //! nonce), so that it names what was there even when the batch header is rotten; the records of a
 //! run are in order but not necessarily adjacent. A batch may hold several runs of one
-//! (log, epoch), in order: of records that stand far from each other.
-//! Not here: where in the batch the table stands (`batch`), records against their runs (`view`).
+//! (log, epoch), in order: of records that stand far from each other. Its entries are of one length
+//! each, or packed.
+//! Not here: where in the batch the table stands (`batch`), records against their runs
+//! (`view`), how entries are packed (`packed`).
 
+use super::packed::{PACKED_RUN_BYTES_MIN, Packed, pack, packed_bytes};
 use super::record::RECORD_ALIGN;
 use super::wire::{need, put, u32_at, u64_at};
 use super::{Flaw, seed};
@@ -14,7 +17,13 @@ use crate::lsn::{Epoch, LogId, Lsn};
 /// Bytes of the table's own header.
 pub const RUN_TABLE_HEADER_BYTES: usize = 16;
 
-/// Bytes of one entry.
+/// Bytes of the header of a packed table.
+pub const PACKED_TABLE_HEADER_BYTES: usize = 20;
+
+/// In the word of the count: the table is packed.
+const PACKED: u32 = 1 << 31;
+
+/// Bytes of one entry that is not packed.
 pub const RUN_BYTES: usize = 32;
 
 /// The records of one log and epoch in one batch.
@@ -107,10 +116,39 @@ pub fn encode_runs(runs: &[Run], seq: u64, nonce: u64, out: &mut [u8]) -> usize 
     len
 }
 
+/// Bytes of the packed table of these runs. A walk over all of them.
+#[must_use]
+pub fn packed_run_table_bytes(runs: &[Run]) -> usize {
+    PACKED_TABLE_HEADER_BYTES + packed_bytes(runs)
+}
+
+/// The least that a table of `runs` entries takes, packed or not.
+pub(super) const fn run_table_bytes_min(runs: usize, packed: bool) -> usize {
+    if packed {
+        PACKED_TABLE_HEADER_BYTES + PACKED_RUN_BYTES_MIN * runs
+    } else {
+        run_table_bytes(runs)
+    }
+}
+
+/// Writes the packed table to `out`, which has the length of [`packed_run_table_bytes`]. Allocates
+/// nothing.
+pub fn encode_packed_runs(runs: &[Run], seq: u64, nonce: u64, out: &mut [u8]) {
+    put(out, 4, (runs.len() as u32 | PACKED).to_le_bytes());
+    put(out, 8, seq.to_le_bytes());
+    let bytes = out.len() - PACKED_TABLE_HEADER_BYTES;
+    put(out, 16, (bytes as u32).to_le_bytes());
+    pack(runs, &mut out[PACKED_TABLE_HEADER_BYTES..]);
+    let crc = crc32c::crc32c_append(seed(nonce), &out[4..]);
+    put(out, 0, crc.to_le_bytes());
+}
+
 /// A checked run table in a buffer of somebody else's.
 #[derive(Clone, Copy, Debug)]
 pub struct RunTable<'a> {
     seq: u64,
+    runs: usize,
+    packed: bool,
     entries: &'a [u8],
 }
 
@@ -128,31 +166,57 @@ impl<'a> RunTable<'a> {
     /// when the batch header is rotten.
     pub fn decode_any(buf: &'a [u8], nonce: u64) -> Result<Self, Flaw> {
         need(buf, RUN_TABLE_HEADER_BYTES)?;
-        let len = run_table_bytes(u32_at(buf, 4) as usize);
+        let count = u32_at(buf, 4);
+        let (runs, packed) = ((count & !PACKED) as usize, count & PACKED != 0);
+        let (front, len) = if packed {
+            need(buf, PACKED_TABLE_HEADER_BYTES)?;
+            let bytes = u32_at(buf, 16) as usize;
+            (PACKED_TABLE_HEADER_BYTES, PACKED_TABLE_HEADER_BYTES + bytes)
+        } else {
+            (RUN_TABLE_HEADER_BYTES, run_table_bytes(runs))
+        };
         need(buf, len)?;
         if crc32c::crc32c_append(seed(nonce), &buf[4..len]) != u32_at(buf, 0) {
             return Err(Flaw::Crc);
         }
-        let table = Self { seq: u64_at(buf, 8), entries: &buf[RUN_TABLE_HEADER_BYTES..len] };
-        for entry in table.entries.chunks_exact(RUN_BYTES) {
-            let run = Run::decode(entry);
+        let table = Self { seq: u64_at(buf, 8), runs, packed, entries: &buf[front..len] };
+        if packed {
+            table.check_packed()?
+        } else {
+            table.check_flags()?
+        }
+        for run in table.iter() {
             if run.count == 0 {
                 return Err(Flaw::Field("an empty run"));
             }
             if run.first_lsn.0.checked_add(u64::from(run.count)).is_none() {
                 return Err(Flaw::Field("a run beyond the last LSN"));
             }
+        }
+        Ok(table)
+    }
+
+    fn check_flags(&self) -> Result<(), Flaw> {
+        for entry in self.entries.chunks_exact(RUN_BYTES) {
             let flags = u32_at(entry, 28) & ((1 << PLACE_SHIFT) - 1);
             if flags & !(CONTINUED | CONTINUES) != 0 {
                 return Err(Flaw::Unknown { what: "flags of a run", found: flags });
             }
         }
-        Ok(table)
+        Ok(())
+    }
+
+    fn check_packed(&self) -> Result<(), Flaw> {
+        let mut packed = Packed::new(self.entries);
+        for _ in 0..self.runs {
+            packed.take()?;
+        }
+        if packed.is_empty() { Ok(()) } else { Err(Flaw::Field("bytes behind packed runs")) }
     }
 
     /// A table of no runs, as a mark without one has.
     pub(super) fn empty(seq: u64) -> Self {
-        Self { seq, entries: &[] }
+        Self { seq, runs: 0, packed: false, entries: &[] }
     }
 
     /// The batch it says it belongs to.
@@ -164,17 +228,50 @@ impl<'a> RunTable<'a> {
     /// Number of runs.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len() / RUN_BYTES
+        self.runs
     }
 
     /// No runs: a mark.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.runs == 0
+    }
+
+    /// Its entries are packed.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.packed
     }
 
     /// The runs, as they stand.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Run> + Clone + use<'a> {
-        self.entries.chunks_exact(RUN_BYTES).map(Run::decode)
+    #[must_use]
+    pub fn iter(&self) -> Runs<'a> {
+        let packed = Packed::new(if self.packed { self.entries } else { &[] });
+        let fixed = if self.packed { &[] } else { self.entries };
+        Runs { left: self.runs, fixed: fixed.chunks_exact(RUN_BYTES), packed }
     }
 }
+
+/// The runs of a table, one by one.
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    left: usize,
+    fixed: std::slice::ChunksExact<'a, u8>,
+    packed: Packed<'a>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        self.left = self.left.checked_sub(1)?;
+        // Packed ones were all taken once, when the table was checked.
+        self.fixed.next().map_or_else(|| self.packed.take().ok(), |entry| Some(Run::decode(entry)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Runs<'_> {}

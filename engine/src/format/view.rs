@@ -55,7 +55,8 @@ impl<'a> BatchView<'a> {
         let runs = RunTable::decode(&bytes[header.runs_offset as usize..], header.seq, nonce)
             .map_err(|flaw| if matches!(flaw, Flaw::Short { .. }) { Flaw::Crc } else { flaw })?;
         let records: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
-        if runs.len() != header.runs as usize || records != u64::from(header.records) {
+        let alike = runs.len() == header.runs as usize && runs.is_packed() == header.packs_runs();
+        if !alike || records != u64::from(header.records) {
             return Err(Flaw::Field("run table and header disagree"));
         }
         Ok(Self { header, crc, runs, bytes })

@@ -2,20 +2,25 @@
 //!
 //! Invariants: a frame counts when one copy has it whole; one that is missing in both, with a later
 //! one there, convicts the manifest. Entries are decoded one by one, never all at once in memory:
-//! there may be very many.
+//! there may be very many. What is read is in memory that goes back to the system, not to an
+//! allocator that would keep it.
 //!
 //! Not here: writing it, what the state means (the module above).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{Cursor, State};
 use crate::error::{Error, Result};
 use crate::format::manifest::{FrameHeader, FrameView};
 use crate::format::{Flaw, UNIT_MIN};
-use crate::io::buf::AlignedBuf;
+use crate::io::buf::{AlignedBuf, Scratch};
 use crate::io::{Mode, Storage};
 use crate::lsn::ShardId;
 use crate::names;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 1 << 20;
 
 /// A manifest as it was read: the state, and how it got there.
 pub(crate) struct Loaded {
@@ -30,7 +35,37 @@ pub(crate) struct Loaded {
 /// A frame that is whole in one copy.
 struct Whole {
     header: FrameHeader,
-    bytes: Box<[u8]>,
+    bytes: Bytes,
+}
+
+/// Above this, a frame is kept in memory of its own.
+const LARGE_BYTES: usize = 64 << 10;
+
+enum Bytes {
+    Small(Box<[u8]>),
+    Large(Scratch),
+}
+
+impl Bytes {
+    fn of(bytes: &[u8]) -> std::io::Result<Self> {
+        if bytes.len() <= LARGE_BYTES {
+            return Ok(Self::Small(bytes.into()));
+        }
+        let mut large = Scratch::zeroed(bytes.len())?;
+        large.copy_from_slice(bytes);
+        Ok(Self::Large(large))
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
 }
 
 type SlotFrames = BTreeMap<u64, Whole>;
@@ -42,14 +77,13 @@ type SlotFrames = BTreeMap<u64, Whole>;
 pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loaded>> {
     let mut slots: [SlotFrames; names::MANIFEST_SLOTS] = Default::default();
     let mut repaired = Vec::new();
-    let mut bytes = Vec::new();
     for (slot, frames) in slots.iter_mut().enumerate() {
         let mut unread = None;
         for copy in 0..names::MANIFEST_COPIES {
             let name = names::manifest(shard, copy, slot);
-            match read_into(storage, &name, &mut bytes) {
-                Ok(true) => {}
-                Ok(false) => continue,
+            let bytes = match read_file(storage, &name) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
                 // The other copy has all that counts. Without it this may have been the slot in
                 // force, and the older one must not stand in for it.
                 Err(error) => {
@@ -59,11 +93,10 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
                         Some(first) => return Err(first),
                     }
                 }
-            }
+            };
             read_slot(&name, &bytes, frames, &mut repaired)?;
         }
     }
-    drop(bytes);
     let newest = |frames: &SlotFrames| {
         frames.iter().rev().find(|(_, whole)| whole.header.is_snapshot()).map(|(seq, _)| *seq)
     };
@@ -137,8 +170,10 @@ fn read_slot(
                 }
                 last = header.seq;
                 let end = at + header.padded_bytes();
-                let keep = || Whole { header, bytes: bytes[at..end].into() };
-                frames.entry(header.seq).or_insert_with(keep);
+                if let Entry::Vacant(place) = frames.entry(header.seq) {
+                    let bytes = Bytes::of(&bytes[at..end]).map_err(|e| Error::io(name, e))?;
+                    place.insert(Whole { header, bytes });
+                }
                 at = end;
             }
             Err(flaw) if flaw.is_unsupported() => return Err(Error::flaw(name, &flaw)),
@@ -168,32 +203,27 @@ fn whole(bytes: &[u8]) -> Result<FrameHeader, Flaw> {
     Ok(frame.header)
 }
 
-pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    Ok(read_into(storage, name, &mut bytes)?.then_some(bytes))
-}
-
-/// Reads a file into memory that is used again for the next; false when there is no such file.
-fn read_into(storage: &dyn Storage, name: &str, out: &mut Vec<u8>) -> Result<bool> {
-    out.clear();
-    let doing = || format!("reading {name}");
+/// A whole file; `None` when there is no such file. Zeroes stand for what was cut off meanwhile.
+pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> Result<Option<Scratch>> {
+    let doing = |e| Error::io(format!("reading {name}"), e);
     let (file, len) = match storage.open(name, Mode::Read) {
         Ok(opened) => opened,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(Error::io(doing(), e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(doing(e)),
     };
-    out.reserve_exact(len as usize);
-    let mut buf =
-        AlignedBuf::zeroed((len as usize).clamp(1, 1 << 20)).map_err(|e| Error::io(doing(), e))?;
-    while (out.len() as u64) < len {
+    let len = len as usize;
+    let mut out = Scratch::zeroed(len).map_err(doing)?;
+    let mut buf = AlignedBuf::zeroed(len.clamp(1, READ_BYTES)).map_err(doing)?;
+    let mut at = 0;
+    while at < len {
         let want = buf.len();
-        let got = storage
-            .read_at(&file, out.len() as u64, &mut buf, want)
-            .map_err(|e| Error::io(doing(), e))?;
+        let got = storage.read_at(&file, at as u64, &mut buf, want).map_err(doing)?;
         if got == 0 {
             break;
         }
-        out.extend_from_slice(&buf[..got]);
+        let got = got.min(len - at);
+        out[at..at + got].copy_from_slice(&buf[..got]);
+        at += got;
     }
-    Ok(true)
+    Ok(Some(out))
 }

@@ -37,6 +37,9 @@ pub(crate) trait Tails: Fn(&BTreeMap<LogId, Cuts>, &mut [LogFacts]) {}
 
 impl<F: Fn(&BTreeMap<LogId, Cuts>, &mut [LogFacts])> Tails for F {}
 
+/// The tails of a state that has no logs.
+pub(crate) fn no_tails(_: &BTreeMap<LogId, Cuts>, _: &mut [LogFacts]) {}
+
 /// What is taken in next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -265,19 +268,20 @@ pub(super) fn slot_bytes(snapshot: usize) -> u64 {
     SLOT_BYTES.max(2 * snapshot as u64).next_multiple_of(64 << 10)
 }
 
-/// Writes a snapshot of `state`, whose tails are right, into the slot not in force, both copies,
-/// creating and growing the files as needed: how creation and recovery end. Blocking.
+/// Writes a snapshot of `state`, with the tails that `tails` knows, into the slot not in force,
+/// both copies, creating and growing the files as needed: how creation and recovery end. Blocking.
 pub(crate) fn write_snapshot(
     storage: &dyn Storage,
     shard: ShardId,
     state: &mut State,
+    tails: &impl Tails,
     durable: u64,
     from: Cursor,
 ) -> Result<Cursor> {
     let seq = from.seq + 1;
     let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
     let mut building = Building::new(state.checkpoint, Vec::new());
-    while !building.step(state, &|_: &BTreeMap<LogId, Cuts>, _: &mut [LogFacts]| {})? {}
+    while !building.step(state, tails)? {}
     let bytes = building.padded_bytes(state);
     let mut files = Vec::new();
     let mut created = false;

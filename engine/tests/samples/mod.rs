@@ -4,11 +4,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use sapwood::format::{
-    BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView, Chain, DamageFacts,
-    DirectoryFacts, Edit, Flaw, Frame, HINT_BYTES, HintPage, IndexData, IndexEntry, Link, LogFacts,
-    LogSettings, Posting, Producer, RUNS_INLINE_MAX, RecordHeader, RecordKind, Run, SNAPSHOT,
-    SegmentHeader, UNIT_MIN, body_crc, encode_properties, encode_runs, read_record, round_up,
-    run_table_bytes, seed, write_record,
+    BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_PACKED_RUNS, BatchHeader, BatchKind, BatchView,
+    Chain, DamageFacts, DirectoryFacts, Edit, Flaw, Frame, HINT_BYTES, HintPage, IndexData,
+    IndexEntry, Link, LogFacts, LogSettings, Posting, Producer, RUNS_INLINE_MAX, RecordHeader,
+    RecordKind, Run, SNAPSHOT, SegmentHeader, UNIT_MIN, body_crc, encode_packed_runs,
+    encode_properties, encode_runs, packed_run_table_bytes, read_record, round_up, run_table_bytes,
+    seed, write_record,
 };
 use sapwood::{Epoch, LogId, Lsn, SegmentId, ShardId};
 
@@ -46,6 +47,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         },
         sample("batch", batch(&records(2)), read_batch, refit_batch),
         sample("batch-runs", batch(&records(6)), read_batch, refit_batch),
+        sample("batch-packed", packed_batch(&records(6)), read_batch, refit_batch),
         sample("batch-mark", mark(), read_batch, refit_batch),
         sample("segment", segment(), read_segment, refit_segment),
         sample("manifest", frame_bytes(&edits_frame()), read_frame, refit_frame),
@@ -125,25 +127,49 @@ pub(crate) fn runs_of(records: &[Input]) -> Vec<Run> {
 
 /// A data batch of such records, padded.
 pub(crate) fn batch(records: &[Input]) -> Vec<u8> {
-    let runs = runs_of(records);
+    batch_of(records, &runs_of(records), false)
+}
+
+/// The same with a packed run table, whose runs tell where they stand.
+pub(crate) fn packed_batch(records: &[Input]) -> Vec<u8> {
+    let mut runs = runs_of(records);
+    let mut at = BATCH_FRONT_BYTES as u32;
+    for (log, epoch, lsn, payload) in records {
+        let header = header(*log, *epoch, *lsn, b"", payload);
+        let key = (header.log, header.epoch, header.lsn);
+        let run = runs.iter_mut().find(|run| (run.log, run.epoch, run.first_lsn) == key);
+        run.into_iter().for_each(|run| run.at = at);
+        at += header.framed_bytes() as u32;
+    }
+    batch_of(records, &runs, true)
+}
+
+fn batch_of(records: &[Input], runs: &[Run], packed: bool) -> Vec<u8> {
     let mut out = vec![0; BATCH_FRONT_BYTES];
     for (log, epoch, lsn, payload) in records {
         let header = header(*log, *epoch, *lsn, b"", payload);
         out.extend(record(&header, b"", payload));
     }
     let mut runs_offset = BATCH_HEADER_BYTES;
-    if runs.len() > RUNS_INLINE_MAX {
+    if packed || runs.len() > RUNS_INLINE_MAX {
         runs_offset = out.len();
-        out.resize(runs_offset + run_table_bytes(runs.len()), 0);
+        let fixed = run_table_bytes(runs.len());
+        let table = if packed { packed_run_table_bytes(runs) } else { fixed };
+        out.resize(runs_offset + table, 0);
     }
     let header = BatchHeader {
         bytes: out.len() as u32,
         records: records.len() as u32,
         runs: runs.len() as u32,
         runs_offset: runs_offset as u32,
+        incompat: u32::from(packed) * BATCH_PACKED_RUNS,
         ..batch_header()
     };
-    encode_runs(&runs, header.seq, NONCE, &mut out[runs_offset..]);
+    if packed {
+        encode_packed_runs(runs, header.seq, NONCE, &mut out[runs_offset..]);
+    } else {
+        encode_runs(runs, header.seq, NONCE, &mut out[runs_offset..]);
+    }
     header.encode(NONCE, &mut out);
     out.resize(round_up(out.len(), UNIT_MIN), 0);
     out
@@ -470,6 +496,10 @@ pub(crate) fn refit_all(sample: &Sample, buf: &mut [u8]) {
         "batch" | "batch-runs" => {
             let (at, runs) = (number(&sample.bytes, 76, 4), number(&sample.bytes, 72, 4));
             sum(at, at + 4, run_table_bytes(runs) - 4, seed(NONCE));
+        }
+        "batch-packed" => {
+            let (at, end) = (number(&sample.bytes, 76, 4), number(&sample.bytes, 64, 4));
+            sum(at, at + 4, end - at - 4, seed(NONCE));
         }
         "index" => {
             let place = |at| number(&sample.bytes, at, 8);
