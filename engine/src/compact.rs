@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::format::index::{IndexData, IndexEntry};
 use crate::format::{
-    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView,
-    RUNS_INLINE_MAX, RecordHeader, Run, encode_runs, run_table_bytes,
+    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_PACKED_RUNS, BatchHeader,
+    BatchKind, BatchView, RUNS_INLINE_MAX, RecordHeader, Run, encode_runs, run_table_bytes,
 };
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::view::{Durable, LogView, SegmentView, ViewState};
@@ -236,6 +236,8 @@ impl Compactor {
             runs_offset: table_at as u32,
             prev_crc: self.prev_crc,
             compat: header.compat | BATCH_COMPACTED,
+            // Those of the batch they come from were perhaps packed; these are not.
+            incompat: header.incompat & !BATCH_PACKED_RUNS,
             part: 0,
             continues: false,
             ..header
