@@ -52,7 +52,7 @@ sanitized() { # sanitized NAME KIND: the standard library is built along, else i
 }
 
 run_tsan() {
-    TSAN_OPTIONS="halt_on_error=0 suppressions=$PWD/tests/tsan.supp" sanitized tsan thread
+    sanitized tsan thread
 }
 
 run_asan() {

@@ -7,7 +7,7 @@
 //! Not here: what the models demand (`models/src`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sapwood::models::{MODELS, Model, RACES, Race, choose, reset};
@@ -22,9 +22,6 @@ const STEPS_MAX: usize = 200_000;
 
 /// Seeds in which a race on purpose must be seen.
 const SEEDS_FOR_A_RACE: u64 = 400;
-
-/// One failure at a time, so that what is printed belongs together.
-static TURN: Mutex<()> = Mutex::new(());
 
 fn config() -> Config {
     let mut config = Config::new();
@@ -88,7 +85,6 @@ fn every_model_holds() {
 
 #[test]
 fn every_race_is_seen() {
-    let _turn = TURN.lock();
     let loud = Arc::new(std::panic::take_hook());
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
