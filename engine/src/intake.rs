@@ -661,7 +661,6 @@ impl Intake {
     pub(crate) fn usage(&self) -> StageUsage {
         self.ring.lock().usage()
     }
-
 }
 
 impl Staging {

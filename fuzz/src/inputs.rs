@@ -20,14 +20,14 @@ use amount::{Age, Bytes, Limit, age_text};
 use place::{Place, time_text};
 use sizes::Sizes;
 
-/// The first byte chooses what the text is taken for.
+/// The first byte, halved, chooses what the text is taken for.
 pub fn cli_inputs(data: &[u8]) -> bool {
     let Some((kind, bytes)) = data.split_first() else { return false };
-    if kind % 8 == 5 {
+    if kind / 2 % 8 == 5 {
         return sizes(bytes);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    match kind % 8 {
+    match kind / 2 % 8 {
         0 => text.parse().is_ok_and(|place| a_place(text, place)),
         1 => text.parse().is_ok_and(|limit: Limit<Bytes>| limit.0.is_none_or(|size| size.0 > 0)),
         2 => text.parse().is_ok_and(|Limit(age): Limit<Age>| age.is_none_or(|age| an_age(age.0))),
@@ -76,7 +76,7 @@ fn sizes(bytes: &[u8]) -> bool {
     }
     let valid = config.validate();
     // What was given is for the engine to refuse; what was derived must be good.
-    let given = config.segment_bytes % (1 << 20) != 0
+    let given = !config.segment_bytes.is_multiple_of(1 << 20)
         || !(1 << 20..=4 << 30).contains(&config.segment_bytes)
         || asked.stage.is_some()
         || config.stage_bytes > 4 << 30;

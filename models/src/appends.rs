@@ -156,6 +156,22 @@ pub(super) fn last_room() {
     shard.join().expect("the shard");
 }
 
+/// The first in line walks away, woken or not: the next has its place.
+pub(super) fn walks_away() {
+    let plan = Plan { log_bytes_max: 1, ..Plan::default() };
+    let (small, shard) = Small::start(&plan);
+    let writer = writer(&small, 0);
+    drop(writer.submit(record(0)).expect("room"));
+    let mut first = writer.append(record(1));
+    let next = thread::spawn(move || writer.append(record(2)).wait().map(drop));
+    drop(poll_once(&mut first));
+    thread::yield_now();
+    drop(first);
+    next.join().expect("a caller").expect("acked");
+    small.close();
+    shard.join().expect("the shard");
+}
+
 /// The memory that one waits for is a reader's, with nothing staged that could be acked.
 pub(super) fn unpinned() {
     let plan = Plan { stage_bytes: 16 << 10, ..Plan::default() };

@@ -14,26 +14,19 @@ pub struct Model {
 
 /// All of them.
 pub const MODELS: &[Model] = &[
-    Model {
-        name: "threads_wait",
-        run: appends::threads_wait,
-        sees: &[Race::LookedTooEarly, Race::AckAfterWake, Race::BellBeforeFilled],
-    },
+    Model { name: "threads_wait", run: appends::threads_wait, sees: &[Race::BellBeforeFilled] },
     Model {
         name: "tasks_await",
         run: appends::tasks_await,
         sees: &[Race::RegisteredTooLate, Race::AckAfterWake, Race::BellBeforeFilled],
     },
-    Model {
-        name: "line_for_room",
-        run: appends::line_for_room,
-        sees: &[Race::PlaceNotPassedOn, Race::RoomNotTold],
-    },
+    Model { name: "line_for_room", run: appends::line_for_room, sees: &[Race::RoomNotTold] },
     Model {
         name: "last_room",
         run: appends::last_room,
         sees: &[Race::RoomNotTold, Race::WakerTooLate],
     },
+    Model { name: "walks_away", run: appends::walks_away, sees: &[Race::PlaceNotPassedOn] },
     Model { name: "unpinned", run: appends::unpinned, sees: &[Race::UnpinSilent] },
     Model { name: "fence", run: appends::fence, sees: &[Race::BellBeforeFilled] },
     Model { name: "cut", run: appends::cut, sees: &[Race::CutEndSilent] },

@@ -52,7 +52,7 @@ fn mutate(seed: &[u8], state: &mut u64) -> Vec<u8> {
 fn every_judge_accepts_its_example() {
     for (target, judge, _) in judges::TARGETS {
         let example = judges::examples::of(target);
-        assert!(judge(&example), "{target}: refused its own example");
+        assert!(judges::judge(target, &example), "{target}: refused its own example");
         let mut mended = example.clone();
         mended[0] = 1;
         assert!(judge(&mended), "{target}: mending broke what was whole");
