@@ -26,7 +26,16 @@ sim-many CYCLES="20000":
 planted *BUGS:
     tests/planted.sh {{BUGS}}
 
-# One fuzz target for so many seconds (nightly): record batch segment_scan manifest index.
+# What crosses threads, under schedules that seeds choose: every model for so many seconds.
+models SECS="3":
+    cd models && SAPWOOD_MODEL_SECS={{SECS}} cargo test --release --target-dir ../target/models
+
+# The thread and address sanitizers and Miri (nightly): all of them, or tsan, asan, miri.
+sanitize *KINDS:
+    tests/sanitize.sh {{KINDS}}
+
+# One fuzz target for so many seconds (nightly): record batch segment_scan manifest index tier_footer
+# tier_block cli_inputs follow_dir operations.
 fuzz TARGET="record" SECS="60":
     cd fuzz && cargo +nightly fuzz run {{TARGET}} corpus/{{TARGET}} seeds/{{TARGET}} -- -max_total_time={{SECS}}
 

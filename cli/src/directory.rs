@@ -9,19 +9,7 @@ use bytesize::ByteSize;
 use sapwood::{Components, Config, Engine, Recovery};
 
 use crate::exit::{Exit, Failure};
-
-/// The engine's default of the largest record.
-const RECORD_BYTES: u64 = 1 << 20;
-/// The engine's default of the largest batch.
-const BATCH_BYTES: u64 = 2 << 20;
-/// The largest batch there can be.
-const BATCH_BYTES_MAX: u64 = 16 << 20;
-/// Batches are made in steps of this.
-const BATCH_STEP: u64 = 64 << 10;
-/// Batches that one record may take.
-const BATCHES_MAX: u64 = sapwood::format::SPAN_BATCHES_MAX as u64;
-/// Batches that must fit the staging memory.
-const BATCHES_STAGED_MIN: u64 = 4;
+use crate::sizes::{BATCH_BYTES_MAX, BATCHES_STAGED_MIN, Sizes};
 
 /// What carries the I/O.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -76,41 +64,10 @@ impl WriteDir {
     fn config(&self, backend: Backend) -> Result<Config> {
         let mut config = Config { backend: backend.into(), ..Config::new(&self.dir) };
         config.shards = self.shards.unwrap_or(config.shards);
-        if let Some(size) = self.segment_size {
-            config.segment_bytes = size.as_u64();
-        }
-        // Four batches fit a segment. A record may take many batches, but not any number.
-        let batch_max = BATCH_BYTES_MAX.min(config.segment_bytes / 4);
-        let mut batch = BATCH_BYTES.min(batch_max) / BATCH_STEP * BATCH_STEP;
-        config.batch_bytes_max = batch as u32;
-        let wanted = self.record_max.map_or(0, |size| size.as_u64());
-        while config.record_bytes_limit() < wanted && wanted > batch * BATCHES_MAX / 2 {
-            if 2 * batch > batch_max {
-                break;
-            }
-            batch *= 2;
-            config.batch_bytes_max = batch as u32;
-        }
-        let most = config.record_bytes_limit();
-        let record = self.record_max.map_or(RECORD_BYTES.min(most), |size| size.as_u64());
-        if record > most {
-            return Err(usage(format!(
-                "a record of up to {} does not fit a segment of {}: give a --segment-size of at \
-                 least {} or a smaller --record-max (here at most {})",
-                ByteSize(record),
-                ByteSize(config.segment_bytes),
-                ByteSize((record + record / 64 + 2 * batch).next_multiple_of(1 << 20)),
-                ByteSize(most),
-            )));
-        }
-        config.record_bytes_max = record as u32;
-        config.stage_bytes = match self.stage_size {
-            Some(size) => size.as_u64(),
-            None => {
-                let whole = record + record / 64 + 3 * batch;
-                config.stage_bytes.max(BATCHES_STAGED_MIN * batch).max(whole)
-            }
-        };
+        let size = |given: Option<ByteSize>| given.map(|size| size.as_u64());
+        let (segment, record, stage) =
+            (size(self.segment_size), size(self.record_max), size(self.stage_size));
+        Sizes { segment, record, stage }.set(&mut config).map_err(usage)?;
         Ok(config)
     }
 
@@ -181,48 +138,5 @@ pub(crate) fn must_exist(dir: &Path) -> Result<()> {
         )
         .into()),
         Err(error) => Err(anyhow!(error).context(format!("opening {}", dir.display()))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(segment: Option<&str>, record: Option<&str>) -> WriteDir {
-        let size = |text: &str| text.parse::<ByteSize>().unwrap();
-        WriteDir {
-            dir: "x".into(),
-            segment_size: segment.map(size),
-            record_max: record.map(size),
-            shards: None,
-            stage_size: None,
-        }
-    }
-
-    #[test]
-    fn sizes_that_go_together_make_a_valid_config() {
-        for (segment, record) in [
-            (None, None),
-            (Some("8MiB"), None),
-            (Some("1MiB"), None),
-            (Some("1MiB"), Some("100KiB")),
-            (Some("64MiB"), Some("15MiB")),
-            (None, Some("29MiB")),
-            (Some("1MiB"), Some("700KiB")),
-            (Some("256MiB"), Some("200MiB")),
-        ] {
-            let config = options(segment, record).config(Backend::Auto).unwrap();
-            config.validate().unwrap();
-        }
-    }
-
-    #[test]
-    fn sizes_that_do_not_are_told() {
-        for (segment, record) in
-            [(Some("1MiB"), Some("1MiB")), (None, Some("32MiB")), (Some("1GiB"), Some("600MiB"))]
-        {
-            let error = options(segment, record).config(Backend::Auto).unwrap_err();
-            assert!(error.to_string().contains("--segment-size"), "{error}");
-        }
     }
 }

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod about;
+mod amount;
 mod append;
 mod backup;
 mod directory;
@@ -22,6 +23,7 @@ mod place;
 mod progress;
 mod read;
 mod salvage;
+mod sizes;
 mod survey;
 mod tier;
 mod truncate;

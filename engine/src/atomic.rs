@@ -226,7 +226,7 @@ impl<R: Records> AppendAtomic<R> {
     /// # Errors
     /// As [`Engine::append_atomic`](crate::Engine::append_atomic).
     pub fn wait(mut self) -> Result<Vec<Ack>, Rejected<Vec<R>>> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(crate::sync::thread::current())));
         while !self.try_stage(&waker) {
             if let State::Waiting { group, .. } = &self.state {
                 driver::wait_for_room(&group.port.intake);

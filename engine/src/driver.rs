@@ -16,6 +16,7 @@ use crate::error::{Cause, Result};
 use crate::intake::Intake;
 use crate::lsn::ShardId;
 use crate::shard::Shard;
+use crate::sync::thread;
 
 /// How long one turn parks at most while its driver waits for an answer.
 const DRIVE_LIMIT: Duration = Duration::from_millis(100);
@@ -158,9 +159,9 @@ pub(crate) fn drained(intake: &Arc<Intake>, seq: u64) -> Option<Result<()>> {
 /// Lets time pass for an append that waits for room: parks, or drives the shard.
 pub(crate) fn wait_for_room(intake: &Arc<Intake>) {
     match intake.driven {
-        None => std::thread::park(),
+        None => thread::park(),
         // On the driving thread, drive; elsewhere look again now and then.
-        Some(limit) if !drive_once(intake) => std::thread::park_timeout(limit),
+        Some(limit) if !drive_once(intake) => thread::park_timeout(limit),
         Some(_) => {}
     }
 }

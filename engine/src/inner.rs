@@ -8,7 +8,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -27,6 +26,7 @@ use crate::owner::Grant;
 use crate::reads::Reads;
 use crate::reply::Reply;
 use crate::shard::{Port, Request};
+use crate::sync::thread::JoinHandle;
 use crate::view::View;
 use crate::work::ShardReport;
 

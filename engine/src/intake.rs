@@ -17,6 +17,8 @@ mod bytes;
 mod closed;
 mod group;
 mod layout;
+mod line;
+mod memory;
 mod near;
 mod span;
 mod stages;
@@ -27,7 +29,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -40,13 +41,16 @@ use crate::io::buf::{NoRoom, Slot, StageGuard, StageRing, StageUsage};
 use crate::io::{Arena, Bell, Clock};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::planted::{Bug, planted};
+use crate::races::{Race, raced};
 use crate::record::Records;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::wake::{Crowd, WaitWord};
 
 use bytes::{fill, framed};
 use closed::Table;
 pub(crate) use closed::{Closed, SpanPlace, trailer_bytes};
 pub(crate) use group::Member;
+pub(crate) use line::RoomWait;
 use stages::{Growth, Stages};
 
 /// Runs that one batch may hold: bounds the run table to 128 KiB.
@@ -137,12 +141,6 @@ enum Refuse {
     NoSpace,
     Halted,
     Closed,
-}
-
-/// An append that waits for room.
-#[derive(Default)]
-pub(crate) struct RoomWait {
-    waker: Mutex<Option<Waker>>,
 }
 
 /// What an append was given.
@@ -310,38 +308,11 @@ impl Intake {
         let open_bytes = guard.open_bytes();
         drop(guard);
         fill(slot.bytes(), id, &staged, source, 0);
-        let last = slot.finish();
-        self.wake_shard(last, open_bytes);
+        self.hand_over(slot, open_bytes);
         if let Some(next) = next {
             next.wake();
         }
         Ok(staged)
-    }
-
-    /// In order of arrival: who comes later waits behind who waits already.
-    fn in_line(
-        &self,
-        guard: &StageGuard<'_, Staging>,
-        waiter: Option<&Arc<RoomWait>>,
-    ) -> Result<()> {
-        match guard.waiting.front() {
-            Some(front) if !waiter.is_some_and(|w| Arc::ptr_eq(w, front)) => {
-                Err(guard.refused(self).unwrap_or(Error::Busy))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The first in the queue, if that is who staged, leaves it; gives who is next.
-    fn leave_line(
-        &self,
-        guard: &mut StageGuard<'_, Staging>,
-        waiter: Option<&Arc<RoomWait>>,
-    ) -> Option<Arc<RoomWait>> {
-        waiter?;
-        guard.waiting.pop_front();
-        self.queued.fetch_sub(1, Ordering::SeqCst);
-        guard.waiting.front().map(Arc::clone)
     }
 
     fn reserve<'a>(
@@ -454,6 +425,17 @@ impl Intake {
         staged
     }
 
+    /// The slot is filled. Rings afterwards: a shard that looked before goes back to sleep.
+    fn hand_over(&self, slot: Slot<'_>, open_bytes: usize) {
+        if raced(Race::BellBeforeFilled) {
+            self.wake_shard(true, open_bytes);
+        }
+        let last = slot.finish();
+        if !raced(Race::BellBeforeFilled) {
+            self.wake_shard(last, open_bytes);
+        }
+    }
+
     fn wake_shard(&self, last_of_closed: bool, open_bytes: usize) {
         fence(Ordering::SeqCst);
         let parked = self.parked.load(Ordering::Relaxed);
@@ -464,25 +446,6 @@ impl Intake {
         };
         if must && self.parked.swap(AWAKE, Ordering::AcqRel) != AWAKE {
             self.ring_bell();
-        }
-    }
-
-    /// Joins the queue for room.
-    pub(crate) fn join_queue(&self, wait: &Arc<RoomWait>) {
-        self.ring.lock().waiting.push_back(Arc::clone(wait));
-        self.queued.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Leaves the queue; the next in line gets its chance.
-    pub(crate) fn leave_queue(&self, wait: &Arc<RoomWait>) {
-        let mut guard = self.ring.lock();
-        let Some(at) = guard.waiting.iter().position(|w| Arc::ptr_eq(w, wait)) else { return };
-        guard.waiting.remove(at);
-        self.queued.fetch_sub(1, Ordering::SeqCst);
-        let next = guard.waiting.front().map(Arc::clone);
-        drop(guard);
-        if let (0, Some(next)) = (at, next) {
-            next.wake();
         }
     }
 
@@ -618,7 +581,9 @@ impl Intake {
         scratch: &mut Vec<Waker>,
         mut asleep: impl FnMut(u64, u32),
     ) {
-        self.acked.store(seq, Ordering::SeqCst);
+        if !raced(Race::AckAfterWake) {
+            self.acked.store(seq, Ordering::SeqCst);
+        }
         let span = (seq - from).min(WORDS as u64);
         for s in seq - span + 1..=seq {
             match self.word(s).tell(scratch) {
@@ -626,13 +591,10 @@ impl Intake {
                 sleepers => asleep(s, sleepers),
             }
         }
-        if self.queued.load(Ordering::SeqCst) == 0 {
-            return;
+        if raced(Race::AckAfterWake) {
+            self.acked.store(seq, Ordering::SeqCst);
         }
-        let next = self.ring.lock().waiting.front().map(Arc::clone);
-        if let Some(next) = next {
-            next.wake();
-        }
+        self.wake_first();
     }
 
     /// The shard has failed: batches from `from` on are unknown, nothing is staged any more.
@@ -685,24 +647,19 @@ impl Intake {
 
     fn stop(&self, why: Refuse, from: u64) {
         self.ring.lock().refuse_for_good(why);
+        if raced(Race::FailedAfterWake) {
+            self.wake_words();
+        }
         self.failed.fetch_min(from, Ordering::SeqCst);
-        self.wake_words();
+        if !raced(Race::FailedAfterWake) {
+            self.wake_words();
+        }
         self.wake_queue();
-    }
-
-    fn wake_queue(&self) {
-        let waiting: Vec<_> = self.ring.lock().waiting.iter().map(Arc::clone).collect();
-        waiting.iter().for_each(|w| w.wake());
     }
 
     /// How much of the staging memory is in use, and for what.
     pub(crate) fn usage(&self) -> StageUsage {
         self.ring.lock().usage()
-    }
-
-    /// The bytes of batch `seq`, when they are still in memory.
-    pub(crate) fn pin(&self, seq: u64) -> Option<crate::io::buf::Pinned> {
-        self.ring.pin(seq)
     }
 }
 
@@ -727,20 +684,6 @@ impl Staging {
 
     fn fresh_runs(&mut self) -> Vec<Run> {
         self.spare_runs.pop().unwrap_or_default()
-    }
-}
-
-impl RoomWait {
-    pub(crate) fn set(&self, waker: &Waker) {
-        let old = self.waker.lock().replace(waker.clone());
-        drop(old);
-    }
-
-    fn wake(&self) {
-        let waker = self.waker.lock().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }
 

@@ -74,6 +74,9 @@ mod log;
 mod lsn;
 mod manifest;
 mod metrics;
+#[cfg(sapwood_models)]
+#[path = "../../models/src/lib.rs"]
+pub mod models;
 mod names;
 mod open;
 pub mod owner;
@@ -83,6 +86,7 @@ mod pool;
 #[cfg(feature = "metrics")]
 mod publish;
 mod quota;
+mod races;
 mod reader;
 mod reads;
 mod reclaim;
@@ -99,6 +103,7 @@ mod seal;
 mod segment;
 mod shard;
 mod stream;
+mod sync;
 mod table;
 mod tier;
 mod view;

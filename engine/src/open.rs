@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -49,6 +48,7 @@ use crate::relocate::Relocator;
 use crate::reply::Reply;
 use crate::segment::{Active, Segments};
 use crate::shard::{Port, Request, Shard, ShardParts};
+use crate::sync::{is_finished, thread::JoinHandle};
 use crate::view::View;
 use crate::watch::{UnderWay, Watched};
 use crate::work::{Plan, Powers};
@@ -316,7 +316,7 @@ fn watch(storage: &dyn Storage, threads: &[JoinHandle<()>], progress: &AtomicU64
     let clock = storage.clock();
     let mut told = clock.mono_ns();
     let mut nap = Duration::from_micros(200);
-    while threads.iter().any(|thread| !thread.is_finished()) {
+    while threads.iter().any(|thread| !is_finished(thread)) {
         clock.sleep(nap);
         nap = (nap * 2).min(Duration::from_millis(5));
         if clock.mono_ns() - told > PROGRESS_EVERY.as_nanos() as u64 {
@@ -481,7 +481,7 @@ pub(crate) fn run_shard(
     index: usize,
     mut shard: Shard,
 ) -> Result<JoinHandle<()>> {
-    let (ready, bound) = std::sync::mpsc::sync_channel(1);
+    let (ready, bound) = crate::sync::mpsc::sync_channel(1);
     let run = move || {
         let result = shard.bind();
         let go = result.is_ok();

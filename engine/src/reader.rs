@@ -337,9 +337,10 @@ impl Reader {
 
     fn wait_for_archive(&mut self) -> Result<()> {
         if self.fetch.is_some() {
-            let waker = Waker::from(Arc::new(crate::writer::Unpark(std::thread::current())));
+            let waker =
+                Waker::from(Arc::new(crate::writer::Unpark(crate::sync::thread::current())));
             while !self.take_archived(&waker)? {
-                std::thread::park();
+                crate::sync::thread::park();
             }
         }
         Ok(())
@@ -347,10 +348,10 @@ impl Reader {
 
     /// Waits for the reading thread, which takes one read from disk.
     fn take_back_blocking(&mut self) {
-        let waker = Waker::from(Arc::new(crate::writer::Unpark(std::thread::current())));
+        let waker = Waker::from(Arc::new(crate::writer::Unpark(crate::sync::thread::current())));
         while self.cursor.is_none() {
             if !self.fetch_back(&waker) {
-                std::thread::park();
+                crate::sync::thread::park();
             }
         }
     }

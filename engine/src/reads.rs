@@ -6,12 +6,12 @@
 //! Not here: what is read (`catchup`).
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::io::Storage;
+use crate::sync::mpsc::{Sender, channel};
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
+use crate::races::{Race, raced};
 
 /// See the module.
 #[derive(Default)]
@@ -36,7 +37,16 @@ impl Reply {
         if let (Ok(()), Some(first)) = (&answer, first) {
             first();
         }
+        if raced(Race::AnswerAfterWake) {
+            self.wake();
+        }
         self.answer.lock().get_or_insert(answer);
+        if !raced(Race::AnswerAfterWake) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
         self.set.notify_all();
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {

@@ -33,6 +33,7 @@ use crate::manifest::Manifest;
 use crate::metrics::Meters;
 use crate::owner::Lease;
 use crate::planted::{Bug, planted};
+use crate::races::{Race, raced};
 use crate::reply::Reply;
 use crate::seal::Sealer;
 use crate::segment::Segments;
@@ -121,9 +122,9 @@ impl Port {
     }
 
     /// Nobody takes requests any more: refuses what waits and what comes.
-    fn end_requests(&self) {
+    pub(crate) fn end_requests(&self) {
         let mut requests = self.requests.lock();
-        requests.ended = true;
+        requests.ended = !raced(Race::EndedTooLate);
         let left: Vec<_> = requests.queue.drain(..).collect();
         drop(requests);
         for request in left {
@@ -281,7 +282,9 @@ impl Shard {
     /// How long to park. Declares it, then looks once more: a later append rings the bell.
     fn next_wait(&mut self, limit: Option<Duration>) -> Wait {
         let busy = !self.commit.in_flight.is_empty();
-        self.port.intake.park(busy);
+        if !raced(Race::ParkedNotTold) {
+            self.port.intake.park(busy);
+        }
         if self.has_work(busy) {
             return Wait::No;
         }

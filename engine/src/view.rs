@@ -15,7 +15,6 @@ mod log;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -33,6 +32,8 @@ use crate::index::Which;
 use crate::live::{Around, LiveIndex};
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
 use crate::manifest::State;
+use crate::races::{Race, raced};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::table::Table;
 use crate::wake::WaitWord;
 
@@ -267,8 +268,13 @@ impl View {
 
     /// No more batches will come.
     pub(crate) fn end(&self, why: Ended) {
+        if raced(Race::EndAfterWake) {
+            self.wait.notify(&mut Vec::new());
+        }
         self.state.lock().ended.get_or_insert(why);
-        self.wait.notify(&mut Vec::new());
+        if !raced(Race::EndAfterWake) {
+            self.wait.notify(&mut Vec::new());
+        }
     }
 
     /// The shard was reopened: what this view says may not hold any more, so its readers end.

@@ -6,13 +6,14 @@
 //!
 //! Not here: what is waited for.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::io::{Clock, futex};
+use crate::races::{Race, raced};
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// How often one of a crowd lets the others run before it sleeps.
 const YIELDS: u32 = 8;
@@ -89,6 +90,8 @@ impl WaitWord {
             if let Some(found) = look() {
                 break Some(found);
             }
+            let late = raced(Race::LookedTooEarly);
+            let seen = if late { self.word.load(Ordering::SeqCst) } else { seen };
             let left = match deadline.map(|end| end.saturating_sub(clock.mono_ns())) {
                 Some(0) => break None,
                 other => other.map(Duration::from_nanos),

@@ -12,7 +12,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::driver;
@@ -22,8 +21,11 @@ use crate::format::RecordHeader;
 use crate::intake::{RoomWait, Staged};
 use crate::lsn::{Epoch, LogId, Lsn, Position};
 use crate::planted::{Bug, planted};
+use crate::races::{Race, raced};
 use crate::record::{Part, Records};
 use crate::shard::Port;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::thread;
 
 /// Appends to one log, under one epoch. Cheap to clone; clones share the epoch.
 #[derive(Clone)]
@@ -384,10 +386,11 @@ impl Future for Ticket {
     type Output = Result<Ack>;
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (intake, seq) = (&self.core.port.intake, self.staged.seq);
+        let early = raced(Race::RegisteredTooLate).then(|| self.look());
         if self.look().is_none() {
             intake.register(seq, cx.waker());
         }
-        match self.look() {
+        match early.unwrap_or_else(|| self.look()) {
             Some(end) => Poll::Ready(self.resolve(end)),
             None => Poll::Pending,
         }
@@ -437,7 +440,7 @@ impl<R: Records> Append<R> {
 
     /// Blocks until it is staged or rejected.
     fn wait_for_room(&mut self) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         while !self.try_stage(&waker) {
             driver::wait_for_room(&self.core.port.intake);
         }
@@ -459,8 +462,14 @@ impl<R: Records> Append<R> {
     /// False: it still waits.
     fn try_stage(&mut self, waker: &Waker) -> bool {
         let State::Waiting { records, wait } = &self.state else { return true };
-        wait.set(waker);
+        if !raced(Race::WakerTooLate) {
+            wait.set(waker);
+        }
         match self.core.stage(records, self.tail, Some(wait)) {
+            Err(Error::Busy) if raced(Race::WakerTooLate) => {
+                wait.set(waker);
+                return false;
+            }
             Err(Error::Busy) => return false,
             Ok(staged) => {
                 let records = records.count() as u32;
@@ -554,7 +563,7 @@ impl<R: Records> Future for Relaxed<R> {
 }
 
 /// Wakes a thread.
-pub(crate) struct Unpark(pub std::thread::Thread);
+pub(crate) struct Unpark(pub thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

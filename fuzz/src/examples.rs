@@ -9,6 +9,8 @@ use sapwood::format::{
 };
 use sapwood::{Epoch, LogId, Lsn, SegmentId};
 
+use sapwood_tiering::object::{BlockHeader, Builder, HEADER_BYTES, ObjectHeader, Packing};
+
 use super::NONCE;
 
 const LOG: LogId = LogId(7);
@@ -21,6 +23,11 @@ pub fn of(target: &str) -> Vec<u8> {
         "segment_scan" => segment(),
         "manifest" => manifest(),
         "index" => index(),
+        "tier_footer" => object(),
+        "tier_block" => block(),
+        "cli_inputs" => return b"\x002026-01-31T12:00:00Z".to_vec(),
+        "follow_dir" => return vec![0, 1, 0, 0, 1, 2, 0, 3, 1, 40, 0, 0, 200, 1],
+        "operations" => return life(),
         other => panic!("no example of {other}"),
     };
     [&[0], body.as_slice()].concat()
@@ -155,4 +162,45 @@ fn index() -> Vec<u8> {
         ..IndexData::default()
     }
     .encode()
+}
+
+/// Three records of a log, in blocks of 4 KiB at most.
+fn object() -> Vec<u8> {
+    let header = ObjectHeader {
+        directory: 1,
+        lineage: 1,
+        term: 1,
+        segment: SegmentId(1),
+        nonce: NONCE,
+        first_seq: 1,
+        last_seq: 3,
+        ..ObjectHeader::default()
+    };
+    let packing = Packing { block_bytes: 4 << 10, ..Packing::default() };
+    let mut builder = Builder::new(header, packing).expect("a block size in range");
+    for lsn in 10..90 {
+        let framed = record(lsn);
+        let (found, _) = sapwood::format::read_record(&framed).expect("a good record");
+        builder.push(&found.header, &framed).expect("in order");
+    }
+    let (facts, _, _) = Frame::decode(&manifest()).expect("a good frame");
+    builder.finish(&facts).expect("small facts")
+}
+
+/// The first block of the object.
+fn block() -> Vec<u8> {
+    let object = object();
+    let (header, ..) = BlockHeader::decode(&object[HEADER_BYTES..]).expect("a good block");
+    let end = HEADER_BYTES + sapwood_tiering::object::BLOCK_HEADER_BYTES + header.stored as usize;
+    object[HEADER_BYTES..end].to_vec()
+}
+
+/// Two sessions of forty steps each, drawn by counting.
+fn life() -> Vec<u8> {
+    let mut out = vec![0, 7, 0, 0, 0, 0, 0, 0, 0];
+    for session in 0..2_u8 {
+        out.extend([0xFF, session * 37 + 5]);
+        (0..40_u8).for_each(|step| out.extend([step.wrapping_mul(73) % 251, step]));
+    }
+    out
 }

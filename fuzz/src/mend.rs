@@ -1,6 +1,6 @@
 //! Makes every CRC of a structure right, so that what stands behind the CRCs is reached.
 //!
-//! Invariant: knows the layout only as FORMAT.md draws it, by offsets, and sums with a CRC32C of
+//! Invariant: knows the layout only as FORMAT.md (of engine and tiering) draws it, by offsets, and sums with a CRC32C of
 //! its own: a second opinion on both. Lengths are hostile here too.
 //! Not here: what is then true of the bytes (the judges).
 
@@ -141,4 +141,48 @@ pub fn index(b: &mut [u8]) {
     for block in b.chunks_exact_mut(4096).skip(1).take(blocks.min(64)) {
         sum(block, 0, 4, Some(4096), 0);
     }
+}
+
+/// An object: its header, its blocks as far as they stand one behind the other, footer and trailer.
+pub fn object(b: &mut [u8]) {
+    sum(b, 124, 0, Some(124), 0);
+    let Some(end) = b.len().checked_sub(64) else { return };
+    let Some(at) = u64_at(&b[end..], 8).filter(|at| (128..=end).contains(at)) else { return };
+    let blocks = u32_at(&b[at..], 8).unwrap_or(0).min(64);
+    let tables = at + 64 + 128;
+    let mut from = 128;
+    for number in 0..blocks {
+        let entry = tables + number * 64;
+        let Some(block) = b.get_mut(from..at) else { break };
+        let Some(bytes) = one_block(block) else { break };
+        let crc: [u8; 4] = b[from + 4..from + 8].try_into().expect("four bytes");
+        if let Some(place) = b.get_mut(entry + 24..entry + 28) {
+            place.copy_from_slice(&crc);
+        }
+        from += bytes;
+    }
+    if at + 192 <= end {
+        sum(&mut b[at + 64..], 124, 0, Some(124), 0);
+        let facts = u64_at(&b[at..], 24).and_then(|bytes| end.checked_sub(bytes));
+        if let Some(facts) = facts.filter(|facts| *facts >= tables) {
+            manifest(&mut b[facts..end]);
+        }
+    }
+    let crc = crc32c(0, &b[at..end]);
+    let header: [u8; 4] = b[124..128].try_into().expect("four bytes");
+    b[end + 40..end + 44].copy_from_slice(&crc.to_le_bytes());
+    b[end + 44..end + 48].copy_from_slice(&header);
+    sum(&mut b[end..], 60, 0, Some(60), 0);
+}
+
+/// The block at the front; its length.
+fn one_block(b: &mut [u8]) -> Option<usize> {
+    let bytes = u32_at(b, 12)?.checked_add(40)?;
+    sum(b, 4, 8, Some(bytes), 0)?;
+    Some(bytes)
+}
+
+/// A block.
+pub fn block(b: &mut [u8]) {
+    one_block(b);
 }

@@ -25,7 +25,7 @@ use crate::cut::CutStorage;
 use crate::ensure;
 use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 use crate::ops::{self, End, Op};
-use crate::script::{Script, chance};
+use crate::script::Script;
 use appends::Standing;
 
 /// Recoveries in a row that may be cut.
@@ -202,7 +202,7 @@ impl World {
     /// One session: opens, checks, does things, ends.
     fn cycle(&mut self, number: u64) -> Verdict {
         self.summary.cycles += 1;
-        self.rng = chance(self.seed, number, None);
+        self.rng = self.script.chance(self.seed, number, None);
         self.lived.note_session(number);
         self.story.push(format!("session {number} opens"));
         self.disk.world().set_faults(Faults::default());
@@ -220,7 +220,7 @@ impl World {
             if !self.script.has(number, step) {
                 continue;
             }
-            self.rng = chance(self.seed, number, Some(step));
+            self.rng = self.script.chance(self.seed, number, Some(step));
             let op = ops::next(&mut self.rng, session.names.len());
             self.lived.note(number, step);
             self.story.push(format!("  step {step}: {op:?}"));
@@ -233,7 +233,7 @@ impl World {
         self.summary.halts += u64::from(session.halted);
         let moved = session.engine.metrics().iter().map(|shard| shard.relocations).sum::<u64>();
         self.summary.relocations += moved;
-        self.rng = chance(self.seed, number, Some(steps));
+        self.rng = self.script.chance(self.seed, number, Some(steps));
         let cut = if self.disk.is_cut() { ", the power was cut" } else { "" };
         self.story.push(format!("  ends: {end:?}{cut}"));
         self.end(session, end)

@@ -39,7 +39,7 @@ const WORLD: &[(&str, &str)] = &[
 /// The engine's modules, bottom first: one imports only from rows above its own in this list.
 /// `format` and `io` share a row: bytes know no I/O, I/O knows no record.
 const LAYERS: &[&[&str]] = &[
-    &["lsn", "histogram", "planted", "table"],
+    &["lsn", "histogram", "planted", "races", "sync", "table"],
     &["metrics"],
     &["format", "io"],
     &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::io::buf::StageGuard;
 use crate::lsn::{Epoch, LogId, Lsn};
 use crate::planted::{Bug, planted};
+use crate::races::{Race, raced};
 
 impl LogStage {
     pub(super) fn check_epoch(&self, epoch: Epoch) -> Result<()> {
@@ -172,7 +173,7 @@ impl Intake {
         }
         let next = guard.waiting.front().map(Arc::clone);
         drop(guard);
-        if let Some(next) = next {
+        if let (Some(next), false) = (next, raced(Race::CutEndSilent)) {
             next.wake();
         }
     }

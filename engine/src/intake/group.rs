@@ -82,8 +82,7 @@ impl Intake {
             fill(own, member.id, staged, &member.records, FLAG_GROUP);
             out = rest;
         }
-        let last = slot.finish();
-        self.wake_shard(last, open_bytes);
+        self.hand_over(slot, open_bytes);
         if let Some(next) = next {
             next.wake();
         }

@@ -3,15 +3,23 @@
 //! Invariants: a wait returns at once when the word is no longer what the caller saw, so a wake
 //! between look and wait is never lost; a wait may return for no reason, so callers look again.
 //!
-//! Not here: what the words mean (acks, watermarks).
+//! Not here: what the words mean (acks, watermarks); the two as the models have them
+//! (`models/src/parker.rs`).
 
-use std::sync::atomic::AtomicU32;
+#[cfg(not(sapwood_models))]
 use std::time::Duration;
 
+#[cfg(not(sapwood_models))]
 use rustix::io::Errno;
+#[cfg(not(sapwood_models))]
 use rustix::thread::futex::{Flags, Timespec, wait as futex_wait, wake as futex_wake};
 
+use crate::sync::atomic::AtomicU32;
+#[cfg(sapwood_models)]
+pub use crate::sync::parker::{wait, wake_n};
+
 /// Parks while `*word == expected`, at most for `timeout`. False: the time is up.
+#[cfg(not(sapwood_models))]
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> bool {
     // A duration beyond what the kernel can count is for ever.
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
@@ -25,6 +33,7 @@ pub fn wake_all(word: &AtomicU32) -> usize {
 }
 
 /// Wakes at most `n` of those who wait on `word`; how many there were.
+#[cfg(not(sapwood_models))]
 pub fn wake_n(word: &AtomicU32, n: u32) -> usize {
     futex_wake(word, Flags::PRIVATE, n).unwrap_or(0)
 }

@@ -10,7 +10,6 @@
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::buf::{AlignedBuf, IoBuf};
@@ -18,6 +17,7 @@ use super::sim::SimStorage;
 use super::{
     Bell, Clock, Disk, DiskSpec, Done, File, HostInfo, LockOutcome, Mode, Op, Probe, Storage, Wait,
 };
+use crate::sync::thread::JoinHandle;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,8 +43,9 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::sync::thread::JoinHandle;
 
 use self::buf::{AlignedBuf, IoBuf};
 pub use self::host::{HostInfo, hostinfo};

@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RenameFlags};
@@ -27,6 +26,7 @@ use super::{
     Clock, Disk, DiskSpec, Durable, File, Finding, IN_FLIGHT_MAX, LockGuard, LockOutcome, Mode,
     Probe, Storage, check_name, invalid, lock, plain, probe, uring,
 };
+use crate::sync::thread::JoinHandle;
 
 /// Permissions of every file: the owner's alone.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -388,7 +388,7 @@ impl Storage for OsStorage {
         run: Box<dyn FnOnce() + Send>,
         pin: Option<usize>,
     ) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name(name).spawn(move || {
+        crate::sync::thread::Builder::new().name(name).spawn(move || {
             if let Some(core) = pin {
                 pin_to(core);
             }

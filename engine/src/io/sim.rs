@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,6 +43,7 @@ use super::{
     Clock, Disk, DiskSpec, Durable, File, Finding, IN_FLIGHT_MAX, LockGuard, LockOutcome, Mode,
     Probe, Storage, check_name, invalid,
 };
+use crate::sync::thread::JoinHandle;
 
 /// What may go wrong, and how often: chances are out of a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

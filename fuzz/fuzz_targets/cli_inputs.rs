@@ -1,0 +1,7 @@
+//! What the command line takes as text. The judge is in the library, so
+//! that a finding replays as a plain test (tests/tests/fuzz_regressions.rs).
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    sapwood_fuzz::judge("cli_inputs", data);
+});

@@ -1,0 +1,7 @@
+//! A block of an object: header, checksum, unpacking. The judge is in the library, so
+//! that a finding replays as a plain test (tests/tests/fuzz_regressions.rs).
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    sapwood_fuzz::judge("tier_block", data);
+});
