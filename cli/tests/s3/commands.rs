@@ -1,5 +1,5 @@
-//! `--tier s3://…`, by the program itself: appended, killed, resumed, read back byte for byte, while
-//! requests fail on the way; and what a user is told.
+//! `--tier s3://…`, by the program itself: appended, killed, resumed, read back byte for byte,
+//! while requests fail on the way; and what a user is told.
 
 use std::io::{BufRead, BufReader};
 use std::process::Command;

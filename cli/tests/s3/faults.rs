@@ -55,8 +55,8 @@ fn an_outage_is_told_in_time_and_ends_by_itself() {
     }
 }
 
-/// The put took effect, its answer was lost, the retry is told that something exists: it is its own.
-/// Of the same name and bytes by somebody else it is not.
+/// The put took effect, its answer was lost, the retry is told that something exists: it is its
+/// own. Of the same name and bytes by somebody else it is not.
 #[test]
 fn a_lost_reply_is_no_strangers_object() {
     let place = Place::new();

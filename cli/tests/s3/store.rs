@@ -1,4 +1,4 @@
-//! The contract of stores over S3, in one put and in parts; what the probe refuses; where a place is.
+//! The contract of stores over S3, in one put and in parts; what the probe refuses.
 
 use std::sync::Arc;
 use std::time::Duration;
