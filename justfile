@@ -55,6 +55,10 @@ format-lock:
 powercut *ARGS:
     tests/lab/powercut.sh {{ARGS}}
 
+# The S3 store's tests against MinIO, on loopback (built by Go the first time).
+s3:
+    tests/lab/s3.sh
+
 # What CI runs, byte for byte.
 ci *SECTIONS:
     .ci/run {{SECTIONS}}

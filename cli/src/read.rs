@@ -37,7 +37,7 @@ pub(crate) struct Args {
     log: String,
     #[command(flatten)]
     dir: ReadDir,
-    /// The store (file://PATH) that records of the directory went to
+    /// The store (file://PATH, s3://BUCKET/PREFIX) that records of the directory went to
     #[arg(long, value_name = "URL")]
     tier: Option<String>,
     /// Where to begin: start, tail, LSN, EPOCH:LSN, or a time (RFC 3339)

@@ -25,6 +25,9 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// How long a store may fail before the end of a command no longer waits for it.
 const FAILING_MAX: Duration = Duration::from_secs(60);
 
+/// Uploads that were begun so long ago, and are not objects, are nobody's any more.
+const UNFINISHED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Objects of one page of a list.
 const PAGE: usize = 1000;
 
@@ -32,7 +35,7 @@ const PAGE: usize = 1000;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "With a tier")]
 pub(crate) struct TierArgs {
-    /// Upload what is full to this store (file://PATH), and at the end what is left
+    /// Upload what is full to this store (file://PATH, s3://BUCKET/PREFIX), and at the end the rest
     #[arg(long, value_name = "URL")]
     pub tier: Option<String>,
     /// Of this log, keep about so much in the directory once it is uploaded
@@ -69,6 +72,8 @@ impl Tiering {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unique = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         store::probe(&*tiering.store, unique).map_err(|e| anyhow!("--tier {url}: {e}"))?;
+        // What crashed writers left there. Who may not list uploads can still tier.
+        let _ = tiering.store.sweep(UNFINISHED_MAX);
         Ok(tiering)
     }
 
@@ -154,7 +159,7 @@ enum Command {
 struct StatusArgs {
     #[command(flatten)]
     dir: ReadDir,
-    /// The store (file://PATH)
+    /// The store (file://PATH, s3://BUCKET/PREFIX)
     #[arg(long, value_name = "URL")]
     tier: String,
     /// An object

@@ -45,7 +45,7 @@ fn what_was_appended_leaves_and_comes_back() {
 fn what_is_no_store_is_refused_before_anything_is_done() {
     let place = Place::new();
     let append = ["append", "x", "--dir", "wal", "--tier"];
-    place.feed(&[&append[..], &["s3://bucket"]].concat(), b"a\n").code(2).says(&["s3://"]);
+    place.feed(&[&append[..], &["s3://b"]].concat(), b"a\n").code(2).says(&["s3://"]);
     place.feed(&[&append[..], &["nowhere"]].concat(), b"a\n").code(2).says(&["file://PATH"]);
     assert!(!place.path("wal").exists());
     place.write("taken", b"a file");

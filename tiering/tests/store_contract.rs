@@ -122,7 +122,7 @@ fn urls_name_stores() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}", dir.path().join("tier").display());
     assert_eq!(open(&url).unwrap().url(), url);
-    for bad in ["", "tier", "file://", "s3://bucket/prefix", "http://x"] {
+    for bad in ["", "tier", "file://", "s3://b", "http://x"] {
         assert!(matches!(open(bad), Err(StoreError::Invalid(_))), "{bad}");
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { code: output.status.code().unwrap_or(-1), out: output.stdout, err }
     }

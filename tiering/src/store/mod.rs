@@ -25,11 +25,15 @@ pub mod contract;
 mod dir;
 mod key;
 mod probe;
+#[cfg(feature = "s3")]
+mod s3;
 mod sim;
 
 pub use dir::DirStore;
 pub use key::Key;
 pub use probe::probe;
+#[cfg(feature = "s3")]
+pub use s3::{Keys, S3Settings, S3Store, S3Url, Style};
 pub use sim::{Fault, Requests, SimStore};
 
 /// Shorthand for results of a store.
@@ -95,7 +99,7 @@ pub struct Listed {
 
 /// See the module.
 pub trait ObjectStore: Send + Sync + fmt::Debug {
-    /// Where it is, as users write it (`file://PATH`); no secrets.
+    /// Where it is, as users write it (`file://PATH`, `s3://BUCKET/PREFIX`); no secrets.
     fn url(&self) -> String;
 
     /// Writes an object of this name, unless there is one. `crc` is the CRC32C of the bytes, from
@@ -151,14 +155,21 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     fn sweep(&self, older_than: Duration) -> Result<u64>;
 }
 
-/// Opens the store that a URL names: `file://PATH`.
+/// Opens the store that a URL names: `file://PATH`, or with the feature `s3`
+/// `s3://BUCKET[/PREFIX]`.
 ///
 /// # Errors
 /// `Invalid` for a URL that names none; as the store says.
 pub fn open(url: &str) -> Result<Arc<dyn ObjectStore>> {
     match url.split_once("://") {
         Some(("file", path)) if !path.is_empty() => Ok(Arc::new(DirStore::open(path)?)),
+        #[cfg(feature = "s3")]
+        Some(("s3", _)) => Ok(Arc::new(S3Store::open(S3Url::parse(url)?, S3Settings::default())?)),
+        #[cfg(not(feature = "s3"))]
         Some(("s3", _)) => Err(StoreError::Invalid("this build has no client for s3://".into())),
-        _ => Err(StoreError::Invalid(format!("{url:?} is no URL of a store; file://PATH is"))),
+        _ => {
+            let what = "is no URL of a store; file://PATH and s3://BUCKET/PREFIX are";
+            Err(StoreError::Invalid(format!("{url:?} {what}")))
+        }
     }
 }

@@ -6,15 +6,29 @@
 use super::{Key, ObjectStore, Result, StoreError};
 
 /// Puts, reads, puts again and deletes a small object under a name that nobody else uses, which
-/// `unique` makes so.
+/// `unique` makes so; and puts one with a wrong checksum.
 ///
 /// # Errors
 /// `Invalid`, with what the store does not do: it is not safe to use. As the store says else.
 pub fn probe(store: &dyn ObjectStore, unique: u64) -> Result<()> {
     let key = Key::new(format!("probe/{unique:016x}"))?;
-    let told = ask(store, &key);
-    let removed = store.delete(&key);
+    let other = Key::new(format!("probe/{unique:016x}-sum"))?;
+    let told = ask(store, &key).and_then(|()| compares(store, &other));
+    let removed = store.delete(&key).and(store.delete(&other));
     told.and(removed)
+}
+
+/// It holds what arrives against the checksum that it is sent.
+fn compares(store: &dyn ObjectStore, key: &Key) -> Result<()> {
+    match store.put_new(key, b"these bytes have another checksum", 1) {
+        Err(StoreError::Damaged(_)) => Ok(()),
+        Ok(()) => Err(StoreError::Invalid(format!(
+            "{}: it takes bytes that are not those of the checksum sent with them: what is damaged \
+             on the way would be kept",
+            store.url()
+        ))),
+        Err(other) => Err(other),
+    }
 }
 
 fn ask(store: &dyn ObjectStore, key: &Key) -> Result<()> {
