@@ -10,6 +10,7 @@ mod about;
 mod amount;
 mod append;
 mod backup;
+mod bucket;
 mod directory;
 mod doctor;
 mod exit;
@@ -22,6 +23,8 @@ mod output;
 mod place;
 mod progress;
 mod read;
+mod remembered;
+mod restore;
 mod salvage;
 mod sizes;
 mod survey;
@@ -65,6 +68,7 @@ enum Command {
     Gc(gc::Args),
     Backup(backup::Args),
     Tier(tier::Args),
+    Restore(restore::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -108,6 +112,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Gc(args) => gc::run(&args, backend),
         Command::Backup(args) => backup::run(&args, backend),
         Command::Tier(args) => tier::run(&args, backend),
+        Command::Restore(args) => restore::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),
