@@ -18,10 +18,12 @@ mod inspect;
 mod json;
 mod logs;
 mod output;
+mod owning;
 mod place;
 mod progress;
 mod read;
 mod salvage;
+mod standby;
 mod survey;
 mod tier;
 mod truncate;
@@ -50,6 +52,8 @@ pub(crate) struct Cli {
     /// What carries the I/O
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "BACKEND")]
     backend: Backend,
+    #[command(flatten)]
+    nfs: owning::NfsArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,6 +66,7 @@ enum Command {
     Truncate(truncate::Args),
     Gc(gc::Args),
     Backup(backup::Args),
+    Standby(standby::Args),
     Tier(tier::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     let backend = cli.backend;
+    cli.nfs.apply();
     match cli.command {
         Command::Append(args) => append::run(&args, backend),
         Command::Read(args) => read::run(&args, backend),
@@ -105,6 +111,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Truncate(args) => truncate::run(&args, backend),
         Command::Gc(args) => gc::run(&args, backend),
         Command::Backup(args) => backup::run(&args, backend),
+        Command::Standby(args) => standby::run(&args, backend),
         Command::Tier(args) => tier::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
