@@ -77,7 +77,7 @@ pub struct Config {
     /// where each I/O is paid for.
     pub commit_delay_us: u64,
     /// A shard that has been idle this long writes a mark, the witness of its last batch; 1 ms to
-    /// 60 s. Default 10 ms; on NFS, where a mark is a round trip that somebody pays for, 1 s at least.
+    /// 60 s. Default 10 ms; on NFS, where somebody pays for each round trip, 1 s at least.
     pub idle_mark_delay: Duration,
     /// A durable write that takes longer than this is told (a warning with device, file, offset and
     /// bytes, at most one a second) and counted; 0 = never. Default 100 ms.

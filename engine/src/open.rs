@@ -37,7 +37,7 @@ use crate::inner::{Opened, Ports, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
 use crate::io::{
-    Backend, DiskSpec, Durable, HostInfo, Mode, OsOptions, OsStorage, Storage, hostinfo,
+    Backend, DiskSpec, Durable, HostInfo, Mode, OsOptions, OsStorage, Probe, Storage, hostinfo,
 };
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
@@ -524,8 +524,7 @@ pub(crate) fn make_shard(
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
     let facts = state.facts;
-    let mut spec = intake_spec(config, &facts, durable);
-    spec.batch_bytes_max = nfs::batch_bytes_max(storage.probe(), &facts);
+    let spec = intake_spec(config, &facts, durable, storage.probe());
     let intake = Arc::new(Intake::new(&spec, storage.clock())?);
     for (known, log) in state.logs.iter().filter_map(|known| Some((known, view.log(known.id)?))) {
         let epoch = log.epoch.max(known.tail_epoch);
@@ -585,10 +584,10 @@ pub(crate) fn make_shard(
     }))
 }
 
-fn intake_spec(config: &Config, facts: &DirectoryFacts, durable: u64) -> IntakeSpec {
+fn intake_spec(config: &Config, facts: &DirectoryFacts, durable: u64, probe: &Probe) -> IntakeSpec {
     IntakeSpec {
         stage_bytes: config.stage_bytes as usize,
-        batch_bytes_max: facts.batch_bytes_max as usize,
+        batch_bytes_max: nfs::batch_bytes_max(probe, facts),
         unit: facts.unit as usize,
         first_seq: durable + 1,
         pipeline_min: config.pipeline_bytes_min as usize,

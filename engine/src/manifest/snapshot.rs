@@ -269,8 +269,8 @@ pub(super) fn slot_bytes(snapshot: usize) -> u64 {
 }
 
 /// Writes a snapshot of `state`, with the tails that `tails` knows, into the slot not in force,
-/// both copies, creating and growing the files as needed: how creation and recovery end. Blocking. `still_ours`
-/// is asked before each write.
+/// both copies, creating and growing the files as needed: how creation and recovery end. Blocking.
+/// `still_ours` is asked before each write.
 pub(crate) fn write_snapshot(
     storage: &dyn Storage,
     shard: ShardId,
