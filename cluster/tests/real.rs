@@ -77,7 +77,7 @@ fn leases_in_a_real_etcd_keep_the_contract_of_owners() {
 #[test]
 fn a_restart_and_a_compaction_cost_nothing_within_the_lease() {
     let Some(mut server) = Server::start() else { return };
-    let ((_folder, storage), terms) = (storage(), terms(6000));
+    let ((_folder, storage), terms) = (storage(), terms(12_000));
     let ours = owner(&server.url, "wal", terms);
     let grant = ours.acquire(&*storage).unwrap();
     let way = way(&server.url, terms);
@@ -89,7 +89,7 @@ fn a_restart_and_a_compaction_cost_nothing_within_the_lease() {
     server.kill();
     sleep(300);
     server.again();
-    sleep(7000);
+    sleep(13_000);
     assert!(holds(&grant, &*storage), "{:?}", grant.lease);
     let record = ours.look().unwrap().unwrap();
     assert_eq!((record.term, grant.term_floor), (1, 1));
@@ -134,7 +134,7 @@ fn an_etcd_that_does_not_answer_ends_the_lease_in_time() {
 #[test]
 fn a_key_that_holds_something_else_is_refused() {
     let Some(server) = Server::start() else { return };
-    let ((_folder, storage), terms) = (storage(), terms(1000));
+    let ((_folder, storage), terms) = (storage(), terms(4000));
     let way = way(&server.url, terms);
     way.put_if(&key("wal"), 0, b"hello").unwrap().unwrap();
     let Err(error) = owner(&server.url, "wal", terms).acquire(&*storage) else { panic!("taken") };
@@ -149,7 +149,7 @@ fn a_standby_is_promoted_in_time() {
     let Some(server) = Server::start() else { return };
     let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let config = || sapwood::Config::new(folder.path().join("wal"));
-    let ours = || -> Arc<dyn Owner> { owner(&server.url, "wal", terms(2000)) };
+    let ours = || -> Arc<dyn Owner> { owner(&server.url, "wal", terms(4000)) };
     let components = || sapwood::Components { owner: Some(ours()), ..Default::default() };
     let (engine, _) = sapwood::Engine::open_with(config(), components()).unwrap();
     let writer = engine.log("a").unwrap().writer().unwrap();
@@ -157,7 +157,7 @@ fn a_standby_is_promoted_in_time() {
     let standby = sapwood::Engine::open_standby(config(), ours()).unwrap();
     let follower = standby.follow().unwrap();
     assert!(follower.follows());
-    sleep(3000);
+    sleep(6000);
     assert!(standby.poll().unwrap().is_none(), "the owner lives");
     writer.submit(b"two".to_vec()).unwrap().wait().unwrap();
     let begun = Instant::now();

@@ -4,15 +4,20 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, Permission, PermissionType};
+
+/// One etcd at a time: each syncs its own log, and these tests go by time.
+static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Server {
     pub(crate) url: String,
     peer: String,
     folder: tempfile::TempDir,
     child: Child,
+    _one: MutexGuard<'static, ()>,
 }
 
 fn free_port() -> u16 {
@@ -27,11 +32,12 @@ impl Server {
             println!("SKIPPED: real-etcd: no etcd in the path");
             return None;
         }
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let url = |port| format!("http://127.0.0.1:{port}");
         let (url, peer) = (url(free_port()), url(free_port()));
         let child = spawn(&url, &peer, &folder);
-        let server = Self { url, peer, folder, child };
+        let server = Self { url, peer, folder, child, _one };
         server.answers();
         Some(server)
     }
