@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Until then it only reads. stdin is not touched before the directory is owned. With --etcd an
 /// owner is gone when its lease is over or given back; without, when its lock is free.
 #[derive(Debug, clap::Args)]
+// Its one part has a group of this name already.
+#[group(skip)]
 #[command(after_help = "\
 Examples:
   tail -f app.log | sapwood standby app --dir /mnt/efs/wal --etcd http://etcd:2379
