@@ -14,13 +14,14 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use sapwood::{Ack, Epoch, Lsn, Ticket, Writer};
+use sapwood::{Ack, Components, Engine, Epoch, Lsn, Ticket, Writer};
 use serde_json::json;
 
 use crate::directory::{Backend, WriteDir};
 use crate::exit::{Exit, Failure};
 use crate::feed::{Fate, Fed, Feeder, Input, Submitted, TICKETS_MAX};
 use crate::output::{Output, StdoutClosed, tell};
+use crate::owning::OwnerArgs;
 use crate::progress::Progress;
 use crate::remembered;
 use crate::tier::{TierArgs, Tiering, retain};
@@ -51,7 +52,9 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    dir: WriteDir,
+    pub(crate) dir: WriteDir,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
     #[command(flatten)]
     tier: TierArgs,
     /// Each file is one record, as it is
@@ -80,22 +83,62 @@ struct Tally {
     lsns: Option<(Lsn, Lsn)>,
 }
 
+impl Args {
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
+    pub(crate) fn is_tiered(&self) -> bool {
+        self.tier.tier.is_some()
+    }
+}
+
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let inputs = Input::open(&args.files)?; // before the directory is made
-    let total = inputs.iter().map(|input| input.bytes).sum::<Option<u64>>();
     let url = remembered::or(args.tier.tier.as_deref(), &args.dir.dir)?;
     let tiering = url.as_deref().map(Tiering::probed).transpose()?;
+    let owner = args.owner.owner(&args.dir.dir)?;
     let open = || {
         let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
-        args.dir.open(backend, components)
+        args.dir.open(backend, Components { owner: owner.clone(), ..components })
     };
     let engine = open()?;
     if let Some(url) = &url {
         remembered::remember(&args.dir.dir, url)?;
     }
+    let appended = append(args, &engine, inputs, tiering.as_ref())?;
+    engine.close()?;
+    if let Some(tiering) = tiering.as_ref().filter(|_| !args.tier.no_wait) {
+        // Closing has sealed what was left.
+        drop(engine);
+        let engine = open()?;
+        let finished = tiering.finish(&engine);
+        engine.close()?;
+        finished?;
+    }
+    check_resume(args, appended)?;
+    Ok(Exit::Ok)
+}
+
+/// Appends in a directory that is open, without a tier, and closes it.
+pub(crate) fn run_on(args: &Args, engine: &Engine) -> Result<Exit> {
+    let appended = append(args, engine, Input::open(&args.files)?, None)?;
+    engine.close()?;
+    check_resume(args, appended)?;
+    Ok(Exit::Ok)
+}
+
+/// Appends all inputs; tells how many records it passed over, and what was fed.
+fn append(
+    args: &Args,
+    engine: &Engine,
+    inputs: Vec<Input>,
+    tiering: Option<&Tiering>,
+) -> Result<(u64, Result<Fed>)> {
+    let total = inputs.iter().map(|input| input.bytes).sum::<Option<u64>>();
     let log = engine.log(&args.log)?;
-    retain(&engine, &log, args.tier.local_retention)?;
-    let tier = tiering.as_ref().map(|tiering| tiering.start(&engine)).transpose()?;
+    retain(engine, &log, args.tier.local_retention)?;
+    let tier = tiering.map(|tiering| tiering.start(engine)).transpose()?;
     let writer = log.writer()?;
     let begun = Instant::now();
     let first = writer.first();
@@ -117,17 +160,7 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     collected?;
     let fed = feeding.join().unwrap_or_else(|_| Err(anyhow!("reading the input failed")));
     drop(tier);
-    engine.close()?;
-    if let Some(tiering) = tiering.as_ref().filter(|_| !args.tier.no_wait) {
-        // Closing has sealed what was left.
-        drop((log, writer, engine));
-        let engine = open()?;
-        let finished = tiering.finish(&engine);
-        engine.close()?;
-        finished?;
-    }
-    check_resume(args, skip, fed?)?;
-    Ok(Exit::Ok)
+    Ok((skip, fed))
 }
 
 /// Waits for what was submitted, in order.
@@ -245,7 +278,8 @@ fn summary(args: &Args, tally: &Tally, skip: u64, tail: Lsn, seconds: f64) -> Re
 }
 
 /// An input that is shorter than the log is not what the log was made from.
-fn check_resume(args: &Args, skip: u64, fed: Fed) -> Result<()> {
+fn check_resume(args: &Args, (skip, fed): (u64, Result<Fed>)) -> Result<()> {
+    let fed = fed?;
     if fed.records >= skip {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use sapwood::{Components, Config, Engine, Recovery};
 
 use crate::exit::{Exit, Failure};
+use crate::owning::NfsArgs;
 use crate::sizes::{BATCH_BYTES_MAX, BATCHES_STAGED_MIN, Sizes};
 
 /// What carries the I/O.
@@ -61,7 +62,7 @@ pub(crate) struct WriteDir {
 }
 
 impl WriteDir {
-    fn config(&self, backend: Backend) -> Result<Config> {
+    pub(crate) fn config(&self, backend: Backend) -> Result<Config> {
         let mut config = Config { backend: backend.into(), ..Config::new(&self.dir) };
         config.shards = self.shards.unwrap_or(config.shards);
         let size = |given: Option<ByteSize>| given.map(|size| size.as_u64());
@@ -72,8 +73,10 @@ impl WriteDir {
     }
 
     /// Opens for writing; a missing directory is made.
-    pub(crate) fn open(&self, backend: Backend, components: Components) -> Result<Engine> {
-        Ok(Engine::open_with(self.config(backend)?, components)?.0)
+    pub(crate) fn open(&self, backend: Backend, mut components: Components) -> Result<Engine> {
+        let mut config = self.config(backend)?;
+        NfsArgs::complete(&mut config, &mut components);
+        Ok(Engine::open_with(config, components)?.0)
     }
 }
 
@@ -108,7 +111,9 @@ pub(crate) fn open_existing(
     let mut config = Config { recovery, create: false, ..Config::new(dir) };
     config.backend = backend.into();
     config.stage_bytes = config.stage_bytes.max(stage_bytes);
-    Ok(Engine::open(config)?)
+    let mut components = Components::default();
+    NfsArgs::complete(&mut config, &mut components);
+    Ok(Engine::open_with(config, components)?.0)
 }
 
 /// Opens an existing directory for writing, to change what stands in its manifest.

@@ -20,6 +20,7 @@ mod inspect;
 mod json;
 mod logs;
 mod output;
+mod owning;
 mod place;
 mod progress;
 mod read;
@@ -27,6 +28,7 @@ mod remembered;
 mod restore;
 mod salvage;
 mod sizes;
+mod standby;
 mod survey;
 mod tier;
 mod truncate;
@@ -55,6 +57,8 @@ pub(crate) struct Cli {
     /// What carries the I/O
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "BACKEND")]
     backend: Backend,
+    #[command(flatten)]
+    nfs: owning::NfsArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,6 +71,7 @@ enum Command {
     Truncate(truncate::Args),
     Gc(gc::Args),
     Backup(backup::Args),
+    Standby(standby::Args),
     Tier(tier::Args),
     Restore(restore::Args),
     Inspect(inspect::Args),
@@ -104,6 +109,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit> {
     let backend = cli.backend;
+    cli.nfs.apply();
     match cli.command {
         Command::Append(args) => append::run(&args, backend),
         Command::Read(args) => read::run(&args, backend),
@@ -111,6 +117,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Truncate(args) => truncate::run(&args, backend),
         Command::Gc(args) => gc::run(&args, backend),
         Command::Backup(args) => backup::run(&args, backend),
+        Command::Standby(args) => standby::run(&args, backend),
         Command::Tier(args) => tier::run(&args, backend),
         Command::Restore(args) => restore::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),

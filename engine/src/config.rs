@@ -11,6 +11,7 @@ use crate::files::READ_FILES_MAX;
 use crate::format::{SPAN_BATCHES_MAX, UNIT_MIN};
 use crate::index::INDEX_CACHE_BYTES;
 use crate::io::Backend;
+use crate::io::mountinfo::Risk;
 
 /// Room in a batch that a fragment leaves to headers.
 const FRAME_BYTES: u64 = 512;
@@ -76,7 +77,7 @@ pub struct Config {
     /// where each I/O is paid for.
     pub commit_delay_us: u64,
     /// A shard that has been idle this long writes a mark, the witness of its last batch; 1 ms to
-    /// 60 s. Default 10 ms.
+    /// 60 s. Default 10 ms; on NFS, where somebody pays for each round trip, 1 s at least.
     pub idle_mark_delay: Duration,
     /// A durable write that takes longer than this is told (a warning with device, file, offset and
     /// bytes, at most one a second) and counted; 0 = never. Default 100 ms.
@@ -115,6 +116,9 @@ pub struct Config {
     /// 4 GiB. A look-up of one log needs about 8 KiB and the fence table of the index, which has 8
     /// bytes for every 31 logs. Default 8 MiB.
     pub index_cache_bytes: u64,
+    /// What about a mount of NFS is let pass when it is opened for writing, by name; default:
+    /// nothing.
+    pub accept_risks: Vec<Risk>,
     /// How long a caller waits for a shard that another thread drives before it gets `Undriven`.
     pub undriven_after: Duration,
 }
@@ -149,6 +153,7 @@ impl Config {
             hold_age_max: Duration::from_secs(6 * 3600),
             read_files_max: READ_FILES_MAX,
             index_cache_bytes: INDEX_CACHE_BYTES,
+            accept_risks: Vec::new(),
             undriven_after: Duration::from_secs(5),
         }
     }

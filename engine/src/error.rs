@@ -201,7 +201,8 @@ impl std::error::Error for Error {
 
 impl Error {
     /// Wraps what the system said with what was being done; a full disk becomes [`Error::NoSpace`].
-    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
+    #[must_use]
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         let doing = doing.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

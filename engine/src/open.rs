@@ -10,6 +10,8 @@
 //!
 //! Not here: what a shard's recovery does (`recover`), files of others (`names`).
 
+mod nfs;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use crate::inner::{Opened, Ports, Shards};
 use crate::intake::{Intake, IntakeSpec, LogStage};
 use crate::io::buf::AlignedBuf;
 use crate::io::{
-    Backend, DiskSpec, Durable, HostInfo, Mode, OsOptions, OsStorage, Storage, hostinfo,
+    Backend, DiskSpec, Durable, HostInfo, Mode, OsOptions, OsStorage, Probe, Storage, hostinfo,
 };
 use crate::lsn::{SegmentId, ShardId};
 use crate::manifest::{self, Cursor, Loaded, Manifest, SegmentFacts, State};
@@ -64,10 +66,16 @@ pub(crate) type Outcome = (PathBuf, Opened, Vec<Driver>);
 
 pub(crate) fn open(config: Config, parts: Components) -> Result<Outcome> {
     config.validate()?;
-    if let Some(storage) = parts.storage.clone() {
-        return open_on(storage, config, parts);
-    }
-    look_first(&config)?;
+    let storage = match parts.storage.clone() {
+        Some(storage) => storage,
+        None => storage(&config)?,
+    };
+    open_on(storage, config, parts)
+}
+
+/// The directory of these settings, once it was seen to be one of ours, or one to be.
+pub(crate) fn storage(config: &Config) -> Result<Arc<dyn Storage>> {
+    look_first(config)?;
     let options = OsOptions {
         backend: config.backend,
         durable: match config.durable {
@@ -81,7 +89,7 @@ pub(crate) fn open(config: Config, parts: Components) -> Result<Outcome> {
     };
     let storage = OsStorage::open(&config.dir, options)
         .map_err(|e| Error::io(format!("opening {}", config.dir.display()), e))?;
-    open_on(Arc::new(storage), config, parts)
+    Ok(Arc::new(storage))
 }
 
 /// Looks before anything is touched: probing writes a file, and the directory may be someone
@@ -110,6 +118,7 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
         let opened = open_reader(storage, &config, &*owner)?;
         return Ok((config.dir, opened, Vec::new()));
     }
+    nfs::refuse(&config, storage.probe())?;
     let files = list(&*storage)?;
     refuse_unfinished(&config, &files)?;
     if !files.iter().any(|(_, name)| matches!(name, Name::Manifest { .. })) {
@@ -120,7 +129,7 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
     let files = list(&*storage)?;
     let mut loaded = load_all(&*storage, &files)?;
     if loaded.is_empty() {
-        create(&*storage, &config, &files)?;
+        create(&*storage, &config, &files, &Powers::of(&grant))?;
         loaded = load_all(&*storage, &list(&*storage)?)?;
     }
     let recovered = recover_all(&storage, &config, loaded, Some(&grant))?;
@@ -204,7 +213,12 @@ fn load_all(storage: &dyn Storage, files: &[(String, Name)]) -> Result<Vec<Loade
 }
 
 /// Makes a new directory: every shard's first snapshot, shard 0's last.
-fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> Result<()> {
+fn create(
+    storage: &dyn Storage,
+    config: &Config,
+    files: &[(String, Name)],
+    powers: &Powers,
+) -> Result<()> {
     for (name, _) in files.iter().filter(|(_, name)| matches!(name, Name::Manifest { .. })) {
         // Left by a creation that did not finish: shard 0's came last and is not there.
         storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
@@ -230,8 +244,9 @@ fn create(storage: &dyn Storage, config: &Config, files: &[(String, Name)]) -> R
     let mut state = State { facts, ..State::default() };
     for shard in (0..config.shards).rev() {
         let shard = ShardId(shard);
-        let (state, from) = (&mut state, Cursor::default());
-        manifest::write_snapshot(storage, shard, state, &manifest::no_tails, 0, from)?;
+        let (state, from, tails) = (&mut state, Cursor::default(), &manifest::no_tails);
+        let still_ours = || powers.check(storage.clock().boot_ns());
+        manifest::write_snapshot(storage, shard, state, tails, 0, from, &still_ours)?;
     }
     Ok(())
 }
@@ -509,7 +524,7 @@ pub(crate) fn make_shard(
 ) -> Result<Shard> {
     let Recovered { state, cursor, view, durable, prev_crc, spares, next_segment, .. } = recovered;
     let facts = state.facts;
-    let spec = intake_spec(config, &facts, durable);
+    let spec = intake_spec(config, &facts, durable, storage.probe());
     let intake = Arc::new(Intake::new(&spec, storage.clock())?);
     for (known, log) in state.logs.iter().filter_map(|known| Some((known, view.log(known.id)?))) {
         let epoch = log.epoch.max(known.tail_epoch);
@@ -564,15 +579,15 @@ pub(crate) fn make_shard(
         durable,
         prev_crc,
         depth,
-        mark_delay: config.idle_mark_delay,
+        mark_delay: nfs::mark_delay(storage.probe(), config.idle_mark_delay),
         commit_delay: Duration::from_micros(config.commit_delay_us),
     }))
 }
 
-fn intake_spec(config: &Config, facts: &DirectoryFacts, durable: u64) -> IntakeSpec {
+fn intake_spec(config: &Config, facts: &DirectoryFacts, durable: u64, probe: &Probe) -> IntakeSpec {
     IntakeSpec {
         stage_bytes: config.stage_bytes as usize,
-        batch_bytes_max: facts.batch_bytes_max as usize,
+        batch_bytes_max: nfs::batch_bytes_max(probe, facts),
         unit: facts.unit as usize,
         first_seq: durable + 1,
         pipeline_min: config.pipeline_bytes_min as usize,

@@ -47,6 +47,9 @@ use crate::io::Clock;
 /// this long for its lock.
 const OWN_LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// The directory's lock file, for owners that take it as a second line.
+pub const LOCK_NAME: &str = names::LOCK;
+
 /// How often that wait looks.
 const OWN_LOCK_POLL: Duration = Duration::from_millis(2);
 
@@ -67,7 +70,31 @@ pub trait Owner: Send + Sync {
     /// # Errors
     /// `Io` when nobody can be asked.
     fn is_owned(&self, storage: &dyn Storage) -> Result<bool>;
+
+    /// As [`acquire`](Self::acquire), but waits for as long as a living owner has the directory:
+    /// what a standby does. `Ok(None)`: `stop` said to end the wait. It is asked every
+    /// [`STOP_LOOK`] at the latest, questions that hang apart.
+    ///
+    /// # Errors
+    /// As `acquire`, without `Locked`.
+    fn acquire_in_turn(
+        &self,
+        storage: &dyn Storage,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Grant>> {
+        let clock = storage.clock();
+        while !stop() {
+            match self.acquire(storage) {
+                Err(Error::Locked { .. }) => clock.sleep(STOP_LOOK),
+                other => return other.map(Some),
+            }
+        }
+        Ok(None)
+    }
 }
+
+/// How often somebody who waits for a directory looks whether to go on waiting.
+pub const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// Ownership that was taken. Dropped without [`release`](Grant::release), as after a failure, it
 /// ends by itself: a lock with the last write of the process, a lease when it runs out.
@@ -80,6 +107,10 @@ pub struct Grant {
     /// The directory's lock. The rings of all shards hold it too, so that no write of an earlier
     /// owner can land any more. Without it an earlier owner's files are never written again.
     pub lock: Option<LockGuard>,
+    /// Other hosts can write the directory's files too. The lock is then a second line only: a host
+    /// may have lost it and have writes under way, so that an earlier owner's files are never
+    /// written again, lock or no lock.
+    pub shared: bool,
     /// Tells a successor that it need not wait; called once, after the last completion.
     pub on_release: Option<Box<dyn FnOnce() -> Result<()> + Send>>,
 }
@@ -179,8 +210,7 @@ impl Lease {
 }
 
 /// The lock on the directory, and nothing else: all that one host needs on a file system of its
-/// own. On a shared one it fences as well as that file system keeps locks, which is not well: a
-/// host that loses its lock is not told.
+/// own. On NFS it is refused: there the choice is made by name, [`SingleNode`] or a lease.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DirectoryLock;
 
@@ -190,33 +220,69 @@ impl Owner for DirectoryLock {
     }
 
     fn acquire(&self, storage: &dyn Storage) -> Result<Grant> {
-        let me = hostinfo().map_err(|e| Error::io("asking who we are", e))?;
-        let clock = storage.clock();
-        let give_up = clock.mono_ns() + OWN_LOCK_WAIT.as_nanos() as u64;
-        loop {
-            match storage.lock(names::LOCK, &me.encode()) {
-                Ok(LockOutcome::Taken(guard)) => {
-                    return Ok(Grant { lock: Some(guard), ..Grant::default() });
-                }
-                Ok(LockOutcome::Held { identity }) => {
-                    let owner = HostInfo::parse(&identity);
-                    let ours = owner.as_ref().is_some_and(|owner| *owner == me);
-                    if !ours || clock.mono_ns() >= give_up {
-                        return Err(locked(owner));
-                    }
-                    clock.sleep(OWN_LOCK_POLL);
-                }
-                Err(e) => return Err(Error::io("locking the directory", e)),
-            }
+        if storage.probe().nfs {
+            return Err(Error::Invalid(ON_NFS.into()));
         }
+        Ok(Grant { lock: Some(take_lock(storage)?), ..Grant::default() })
     }
 
     fn is_owned(&self, storage: &dyn Storage) -> Result<bool> {
-        let owner = storage.lock_owner_alive(names::LOCK);
-        owner
-            .map(|owner| owner.is_some())
-            .map_err(|e| Error::io("asking who writes the directory", e))
+        is_locked(storage)
     }
+}
+
+/// The lock on the directory, said by name to be all there is: on NFS, where only one host is to
+/// write. It fences as well as the server keeps locks: a host that has lost its lock (a partition
+/// longer than the server's lease) is not kept from writing, and may go on to ack. What it wrote
+/// harms nobody who came after it, as files of earlier terms are never written again (`NFS.md`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleNode;
+
+impl Owner for SingleNode {
+    fn kind(&self) -> &'static str {
+        "single-node"
+    }
+
+    fn acquire(&self, storage: &dyn Storage) -> Result<Grant> {
+        let shared = storage.probe().nfs;
+        Ok(Grant { lock: Some(take_lock(storage)?), shared, ..Grant::default() })
+    }
+
+    fn is_owned(&self, storage: &dyn Storage) -> Result<bool> {
+        is_locked(storage)
+    }
+}
+
+/// Why a lock alone is no owner on NFS.
+const ON_NFS: &str = "the directory is on NFS, where a lock alone keeps no other host out: own it \
+                      by a lease (--etcd), or say that no other host writes it (--single-node, \
+                      owner::SingleNode)";
+
+fn take_lock(storage: &dyn Storage) -> Result<LockGuard> {
+    let me = hostinfo().map_err(|e| Error::io("asking who we are", e))?;
+    let clock = storage.clock();
+    let give_up = clock.mono_ns() + OWN_LOCK_WAIT.as_nanos() as u64;
+    loop {
+        match storage.lock(names::LOCK, &me.encode()) {
+            Ok(LockOutcome::Taken(guard)) => {
+                return Ok(guard);
+            }
+            Ok(LockOutcome::Held { identity }) => {
+                let owner = HostInfo::parse(&identity);
+                let ours = owner.as_ref().is_some_and(|owner| *owner == me);
+                if !ours || clock.mono_ns() >= give_up {
+                    return Err(locked(owner));
+                }
+                clock.sleep(OWN_LOCK_POLL);
+            }
+            Err(e) => return Err(Error::io("locking the directory", e)),
+        }
+    }
+}
+
+fn is_locked(storage: &dyn Storage) -> Result<bool> {
+    let owner = storage.lock_owner_alive(names::LOCK);
+    owner.map(|owner| owner.is_some()).map_err(|e| Error::io("asking who writes the directory", e))
 }
 
 fn locked(owner: Option<HostInfo>) -> Error {

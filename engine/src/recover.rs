@@ -131,10 +131,12 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         let view = View::new(work.plan.shard, std::mem::take(&mut work.view));
         let (storage, shard) = (&**work.plan.storage, work.plan.shard);
         let tails = |cuts: &BTreeMap<LogId, Cuts>, logs: &mut [LogFacts]| view.tails(cuts, logs);
-        let state = &mut work.state;
+        let still_ours = || powers.check(storage.clock().boot_ns());
+        let (state, from) = (&mut work.state, cursor);
         recovered_cursor =
-            manifest::write_snapshot(storage, shard, state, &tails, durable, cursor)?;
+            manifest::write_snapshot(storage, shard, state, &tails, durable, from, &still_ours)?;
         work.view = view.into_state();
+        still_ours()?;
         clean_up(work.plan, &gone, &trims, rotten);
     }
     work.view.durable = durable;

@@ -81,8 +81,9 @@ pub(crate) struct Powers {
 
 impl Powers {
     pub(crate) fn of(grant: &Grant) -> Self {
-        let Grant { term_floor, lease, lock, .. } = grant;
-        Self { term_floor: *term_floor, sole: lock.is_some(), lease: lease.clone() }
+        let Grant { term_floor, lease, lock, shared, .. } = grant;
+        let sole = lock.is_some() && !shared;
+        Self { term_floor: *term_floor, sole, lease: lease.clone() }
     }
 
     /// Refuses to go on once the lease is over.

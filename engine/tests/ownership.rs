@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sapwood::io::mountinfo::{Mount, Risk};
 use sapwood::io::sim::{Faults, SimStorage};
 use sapwood::io::{OsOptions, OsStorage, Storage};
 use sapwood::owner::contract::{SUITE, Setup};
 use sapwood::owner::sim::SimOwner;
-use sapwood::owner::{DirectoryLock, Owner};
+use sapwood::owner::{DirectoryLock, Owner, SingleNode};
 use sapwood::{Components, Config, Driving, Engine, Error, From, Lsn};
 
 /// Leases of 100 ms of virtual time.
@@ -39,6 +40,10 @@ fn every_owner_keeps_the_contract() {
         storage: Arc::clone(&storage),
         first: Arc::new(DirectoryLock),
         second: Arc::new(DirectoryLock),
+    });
+    suite("single node, NFS", || {
+        let storage: Arc<dyn Storage> = Arc::new(nfs("hard"));
+        Setup { storage, first: Arc::new(SingleNode), second: Arc::new(SingleNode) }
     });
     suite("leases", || {
         let storage: Arc<dyn Storage> = Arc::new(SimStorage::new(2, Faults::default()));
@@ -186,4 +191,78 @@ fn a_clean_close_releases_the_lease() {
     assert!(!owner.is_owned(&disk).unwrap());
     let (engine, _driving) = open(&disk, &owner);
     engine.close().unwrap();
+}
+
+/// A simulated directory on NFS, mounted with this.
+fn nfs(with: &str) -> SimStorage {
+    let line = format!("36 35 0:44 / /efs rw - nfs4 server:/ rw,vers=4.1,wsize=131072,{with}");
+    SimStorage::on_nfs(7, Faults::default(), Mount::parse(&line).unwrap())
+}
+
+fn open_nfs(
+    disk: &SimStorage,
+    owner: Option<Arc<dyn Owner>>,
+    accept_risks: Vec<Risk>,
+) -> Result<(Engine, Driving), Error> {
+    let storage: Option<Arc<dyn Storage>> = Some(Arc::new(disk.clone()));
+    let config = Config { driven: true, accept_risks, ..Config::new("simulated") };
+    let components = Components { storage, owner, ..Components::default() };
+    let (engine, mut drivers) = Engine::open_with(config, components)?;
+    Ok((engine, drivers.pop().unwrap().bind().unwrap()))
+}
+
+/// On NFS nobody writes under a lock without having said that it is all there is; nor, whoever
+/// owns, on a mount that can lose what was acked.
+#[test]
+fn nfs_is_written_by_choice_and_on_safe_mounts_only() {
+    let single = || Some(Arc::new(SingleNode) as Arc<dyn Owner>);
+    let refused = |opened: Result<(Engine, Driving), Error>| match opened {
+        Err(Error::Invalid(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let why = refused(open_nfs(&nfs("hard"), None, Vec::new()));
+    assert!(why.contains("--single-node") && why.contains("--etcd"), "{why}");
+    let why = refused(open_nfs(&nfs("soft"), single(), Vec::new()));
+    assert!(why.contains("soft") && why.contains("--accept-risk soft"), "{why}");
+    refused(open_nfs(&nfs("soft"), single(), vec![Risk::LocalLocks]));
+    assert!(nfs("soft").list().unwrap().is_empty(), "nothing was touched");
+    open_nfs(&nfs("soft"), single(), vec![Risk::Soft]).unwrap();
+    // Reading changes nothing, and is let in.
+    let disk = nfs("hard");
+    let (engine, _driving) = open_nfs(&disk, single(), Vec::new()).unwrap();
+    engine.log("a").unwrap().writer().unwrap().submit(b"x".to_vec()).unwrap().wait().unwrap();
+    engine.close().unwrap();
+    let config = Config { read_only: true, ..Config::new("simulated") };
+    let storage: Option<Arc<dyn Storage>> = Some(Arc::new(disk));
+    let parts = Components { storage, ..Components::default() };
+    Engine::open_with(config, parts).unwrap();
+}
+
+/// A batch, with all that is around it, fits one WRITE of NFS. (The default batch is 2 MiB, the
+/// mount here takes 128 KiB: each would have been 16 writes and a commit, and not one.)
+#[test]
+fn batches_fit_one_write_of_nfs() {
+    let disk = nfs("hard");
+    let (engine, mut driving) = open_nfs(&disk, Some(Arc::new(SingleNode)), Vec::new()).unwrap();
+    let writer = engine.log("a").unwrap().writer().unwrap();
+    let before = engine.metrics()[0].clone();
+    let tickets: Vec<_> = (0..60).map(|n| writer.submit(vec![n; 20_000]).unwrap()).collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    let after = engine.metrics()[0].clone();
+    let (batches, bytes) = (after.batches - before.batches, after.batch_bytes - before.batch_bytes);
+    assert!(bytes >= 60 * 20_000 && bytes <= batches * 131_072, "{bytes} in {batches} batches");
+    // One record that is larger than a batch is written in parts.
+    writer.submit(vec![9; 500_000]).unwrap().wait().unwrap();
+    // An idle shard waits a second for its mark: it is a round trip.
+    let marks = engine.metrics()[0].marks;
+    for _ in 0..20 {
+        driving.turn(Duration::from_millis(20));
+    }
+    assert_eq!(engine.metrics()[0].marks, marks);
+    for _ in 0..60 {
+        driving.turn(Duration::from_millis(20));
+    }
+    assert!(engine.metrics()[0].marks > marks);
 }

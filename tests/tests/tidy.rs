@@ -69,7 +69,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["open"],
     &["engine"],
-    &["hold", "publish", "reopen", "tier"],
+    &["hold", "publish", "reopen", "standby", "tier"],
     &["backup"],
     &["import"],
 ];

@@ -31,6 +31,7 @@ pub mod futex;
 pub mod hooked;
 mod host;
 mod lock;
+pub mod mountinfo;
 mod os;
 mod plain;
 mod probe;

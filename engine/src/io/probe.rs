@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags};
 
 use super::blocking::BlockingDisk;
 use super::buf::{AlignedBuf, BUF_ALIGN, IoBuf};
+use super::mountinfo::{Mount, Risk};
 use super::os::{Backend, Directory, OsOptions};
 use super::uring::{self, UringDisk};
 use super::{Disk, DiskSpec, Durable, File, Op, Wait, plain};
@@ -50,6 +51,10 @@ pub struct Probe {
     pub file_system: String,
     /// Whether it is NFS (batches ≤ wsize, slower idle marks).
     pub nfs: bool,
+    /// How it is mounted, where that is NFS and the kernel tells.
+    pub mount: Option<Mount>,
+    /// What about that mount can lose acked records.
+    pub risks: Vec<Risk>,
     /// The block device behind it, when there is one that the kernel names.
     pub device: Option<String>,
     /// The device's `queue/write_cache`: `write back` (flushes cost) or `write through`.
@@ -103,6 +108,7 @@ pub(super) fn run(dir: &Directory, opts: &OsOptions) -> io::Result<Probe> {
         None => format!("unknown ({magic:#x})"),
     };
     let device = Device::of(dir)?;
+    let mount = if nfs { mount_of(dir)? } else { None };
     let backend = choose_backend(opts.backend)?;
     let (file, direct) = open_scratch(dir, opts)?;
     let align = file.as_ref().and_then(alignment);
@@ -127,10 +133,26 @@ pub(super) fn run(dir: &Directory, opts: &OsOptions) -> io::Result<Probe> {
         backend,
         file_system,
         nfs,
+        risks: mount.as_ref().map_or_else(Vec::new, |m| m.risks(recovers_lost_locks())),
+        mount,
         device: device.name,
         write_cache: device.write_cache,
         kernel,
     })
+}
+
+/// How the file system of a directory is mounted.
+fn mount_of(dir: &Directory) -> io::Result<Option<Mount>> {
+    let device = rustix::fs::fstat(dir.fd())?.st_dev;
+    // Without /proc nobody tells.
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Ok(None) };
+    Ok(Mount::of_device(&mounts, rustix::fs::major(device), rustix::fs::minor(device)))
+}
+
+/// What the kernel does with locks that it lost.
+pub(super) fn recovers_lost_locks() -> bool {
+    let parameter = fs::read_to_string("/sys/module/nfs/parameters/recover_lost_locks");
+    parameter.is_ok_and(|set| set.trim() == "Y" || set.trim() == "1")
 }
 
 fn choose_backend(wanted: Backend) -> io::Result<Finding<&'static str>> {

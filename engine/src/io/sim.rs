@@ -39,6 +39,7 @@ pub use self::filling::Filling;
 use self::state::{DirChange, State};
 use super::buf::AlignedBuf;
 use super::host::HostInfo;
+use super::mountinfo::Mount;
 use super::{
     Clock, Disk, DiskSpec, Durable, File, Finding, IN_FLIGHT_MAX, LockGuard, LockOutcome, Mode,
     Probe, Storage, check_name, invalid,
@@ -201,22 +202,35 @@ impl SimStorage {
     /// An empty directory on a disk with these faults.
     #[must_use]
     pub fn new(seed: u64, faults: Faults) -> Self {
-        Self::with(State::new(seed, faults), Arc::default())
+        Self::with(State::new(seed, faults), Arc::default(), Self::local())
     }
 
-    fn with(state: State, clock: Arc<SimClock>) -> Self {
+    /// As [`new`](Self::new), on NFS that is mounted like this.
+    #[must_use]
+    pub fn on_nfs(seed: u64, faults: Faults, mount: Mount) -> Self {
+        let (risks, mount) = (mount.risks(false), Some(mount));
+        let probe = Probe { nfs: true, mount, risks, ..Self::local() };
+        Self::with(State::new(seed, faults), Arc::default(), probe)
+    }
+
+    fn local() -> Probe {
         let said = |what: &str| what.to_owned();
-        let probe = Probe {
+        Probe {
             unit: Finding::new(4096, said("simulated")),
             durable: Finding::new(Durable::Dsync, said("simulated")),
             direct: Finding::new(true, said("simulated")),
             backend: Finding::new("simulated", said("simulated")),
             file_system: said("simulated"),
             nfs: false,
+            mount: None,
+            risks: Vec::new(),
             device: None,
             write_cache: None,
             kernel: said("simulated"),
-        };
+        }
+    }
+
+    fn with(state: State, clock: Arc<SimClock>, probe: Probe) -> Self {
         Self(Arc::new(Shared { state: Mutex::new(state), locks: Mutex::default(), clock, probe }))
     }
 
@@ -228,7 +242,7 @@ impl SimStorage {
         let state = self.0.state.lock().crash();
         let clock = SimClock::default();
         clock.advance_to(self.0.clock.mono_ns() + 1_000_000_000);
-        Self::with(state, Arc::new(clock))
+        Self::with(state, Arc::new(clock), self.0.probe.clone())
     }
 
     /// Changes what may go wrong from now on (the capacity, too).

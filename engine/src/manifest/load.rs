@@ -8,7 +8,6 @@
 //! Not here: writing it, what the state means (the module above).
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use super::{Cursor, State};
 use crate::error::{Error, Result};
@@ -68,7 +67,8 @@ impl std::ops::Deref for Bytes {
     }
 }
 
-type SlotFrames = BTreeMap<u64, Whole>;
+/// By sequence. Two where the copies differ: a predecessor that had lost the directory wrote late.
+type SlotFrames = BTreeMap<u64, Vec<Whole>>;
 
 /// Reads both copies of both slots. `Ok(None)`: no slot holds a snapshot (never finished creating).
 ///
@@ -98,7 +98,9 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
         }
     }
     let newest = |frames: &SlotFrames| {
-        frames.iter().rev().find(|(_, whole)| whole.header.is_snapshot()).map(|(seq, _)| *seq)
+        let mut latest = frames.iter().rev();
+        let is_snapshot = |twins: &&Vec<Whole>| twins.iter().any(|w| w.header.is_snapshot());
+        latest.find(|(_, twins)| is_snapshot(twins)).map(|(seq, _)| *seq)
     };
     let Some((slot, base)) = (0..slots.len())
         .filter_map(|slot| Some((slot, newest(&slots[slot])?)))
@@ -106,7 +108,7 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
     else {
         return Ok(None);
     };
-    let (state, cursor, durable) = fold(shard, slot, base, &slots[slot])?;
+    let (state, cursor, durable) = newest_fold(shard, slot, base, &slots[slot], &mut repaired)?;
     let newest_frame = slots.iter().filter_map(|frames| frames.keys().next_back()).max();
     if newest_frame.is_some_and(|seq| *seq > cursor.seq) {
         // Edits that follow a snapshot which is gone in both copies.
@@ -118,17 +120,54 @@ pub(crate) fn load(storage: &dyn Storage, shard: ShardId) -> Result<Option<Loade
     Ok(Some(Loaded { state, cursor, durable, repaired }))
 }
 
-/// The state that the frames of a slot come to, from the snapshot `base` on.
+/// The state that the frames of a slot come to. Where the copies hold two snapshots, it is the one
+/// that leads on, and of two that lead nowhere the one of the later term.
+///
+/// Crash story: 1. an owner is suspended just before it writes its snapshot to the first copy; 2.
+/// its lease runs out, a successor recovers, writes its own snapshot there, and edits behind it; 3.
+/// the first wakes, its write lands, and the look at its lease keeps it from the second copy. The
+/// first copy alone would tell of a snapshot that the edits behind it do not follow.
+fn newest_fold(
+    shard: ShardId,
+    slot: usize,
+    base: u64,
+    frames: &SlotFrames,
+    repaired: &mut Vec<String>,
+) -> Result<(State, Cursor, u64)> {
+    let twins = frames.get(&base).map_or(&[][..], |twins| twins);
+    let folds = twins.iter().filter(|twin| twin.header.is_snapshot());
+    let mut folds: Vec<_> = folds.map(|first| fold(shard, slot, base, first, frames)).collect();
+    if folds.len() > 1 {
+        repaired.push(format!(
+            "manifest of shard {shard}: the copies hold two snapshots of edit {base}; one is a \
+             late write of an owner that had lost the directory"
+        ));
+        let rank = |fold: &Result<(State, Cursor, u64)>| {
+            fold.as_ref().ok().map(|(state, cursor, _)| (cursor.seq, state.term))
+        };
+        folds.sort_by_key(|fold| std::cmp::Reverse(rank(fold)));
+    }
+    folds.into_iter().next().unwrap_or_else(|| {
+        Err(Error::NotOurs(format!("manifest of shard {shard}: it has no snapshot")))
+    })
+}
+
+/// The state that the frames of a slot come to, from this snapshot on, which is edit `base`.
 fn fold(
     shard: ShardId,
     slot: usize,
     base: u64,
+    first: &Whole,
     frames: &SlotFrames,
 ) -> Result<(State, Cursor, u64)> {
     let mut state = State::default();
     let mut cursor = Cursor { slot, offset: 0, seq: base - 1, crc: 0 };
     let mut durable = 0;
-    for (seq, Whole { header, bytes }) in frames.range(base..) {
+    for (seq, twins) in frames.range(base..) {
+        let follows = |twin: &&Whole| twin.header.prev_crc == cursor.crc;
+        let next = twins.iter().find(follows).or(twins.first());
+        let next = if *seq == base { Some(first) } else { next };
+        let Some(Whole { header, bytes }) = next else { continue };
         let chained = *seq == base || header.prev_crc == cursor.crc;
         if *seq != cursor.seq + 1 || !chained {
             let what = format!(
@@ -170,9 +209,10 @@ fn read_slot(
                 }
                 last = header.seq;
                 let end = at + header.padded_bytes();
-                if let Entry::Vacant(place) = frames.entry(header.seq) {
+                let twins = frames.entry(header.seq).or_default();
+                if !twins.iter().any(|twin| twin.bytes[..] == bytes[at..end]) {
                     let bytes = Bytes::of(&bytes[at..end]).map_err(|e| Error::io(name, e))?;
-                    place.insert(Whole { header, bytes });
+                    twins.push(Whole { header, bytes });
                 }
                 at = end;
             }

@@ -270,6 +270,7 @@ pub(super) fn slot_bytes(snapshot: usize) -> u64 {
 
 /// Writes a snapshot of `state`, with the tails that `tails` knows, into the slot not in force,
 /// both copies, creating and growing the files as needed: how creation and recovery end. Blocking.
+/// `still_ours` is asked before each write.
 pub(crate) fn write_snapshot(
     storage: &dyn Storage,
     shard: ShardId,
@@ -277,6 +278,7 @@ pub(crate) fn write_snapshot(
     tails: &impl Tails,
     durable: u64,
     from: Cursor,
+    still_ours: &dyn Fn() -> Result<()>,
 ) -> Result<Cursor> {
     let seq = from.seq + 1;
     let slot = if from.seq == 0 { 0 } else { 1 - from.slot };
@@ -286,6 +288,7 @@ pub(crate) fn write_snapshot(
     let mut files = Vec::new();
     let mut created = false;
     for copy in 0..names::MANIFEST_COPIES {
+        still_ours()?;
         let name = names::manifest(shard, copy, slot);
         let doing = |e| Error::io(format!("writing {name}"), e);
         let (file, len) = match storage.open(&name, Mode::Write) {
@@ -313,6 +316,8 @@ pub(crate) fn write_snapshot(
     for (name, file) in files {
         let doing = |e| Error::io(format!("writing {name}"), e);
         for (offset, piece) in &pieces {
+            // Before each write, so that at most one of them lands after the lease was lost.
+            still_ours()?;
             storage.write_at(&file, *offset, piece, piece.len(), true).map_err(doing)?;
         }
         storage.sync(&file).map_err(doing)?;

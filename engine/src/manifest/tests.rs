@@ -176,3 +176,40 @@ fn edits_that_wait_follow_the_state_in_its_snapshot() {
     edits.iter().for_each(|edit| state.apply(edit));
     assert_eq!(state, again);
 }
+
+/// An owner was suspended just before it wrote its snapshot to the first copy; its lease ran out, a
+/// successor recovered into the same slot; then that one write landed. (Found by suspending an
+/// engine at each of its operations: the directory was `NotOurs`, "edit 8 is missing in both
+/// copies, edit 8 is there".) The successor's is what counts.
+#[test]
+fn a_predecessors_late_snapshot_in_one_copy_is_passed_over() {
+    use std::cell::Cell;
+
+    use crate::io::sim::{Faults, SimStorage};
+
+    let (storage, shard) = (SimStorage::new(1, Faults::default()), ShardId(0));
+    let with_term = |term| {
+        let mut state = some_state();
+        state.apply(&Edit::Term { term, cut_seq: 9, cut_crc: 0 });
+        state
+    };
+    let write = |term, from, still: &dyn Fn() -> Result<()>| {
+        write_snapshot(&storage, shard, &mut with_term(term), &no_tails, 9, from, still)
+    };
+    let ours = || Ok(());
+    let first = write(3, Cursor::default(), &ours).unwrap();
+    let second = write(5, first, &ours).unwrap();
+    // It may open both copies and write once more; then it looks, and its lease is over.
+    let looks = Cell::new(0);
+    let late = || {
+        looks.set(looks.get() + 1);
+        if looks.get() > 3 { Err(Error::Closed) } else { Ok(()) }
+    };
+    assert!(matches!(write(4, first, &late), Err(Error::Closed)));
+    let loaded = load(&storage, shard).unwrap().unwrap();
+    assert_eq!((loaded.state.term, loaded.cursor.seq, loaded.cursor.slot), (5, second.seq, 1));
+    assert!(loaded.repaired.iter().any(|what| what.contains("two snapshots")));
+    let third = write(6, loaded.cursor, &ours).unwrap();
+    assert_eq!(third.seq, second.seq + 1);
+    assert_eq!(load(&storage, shard).unwrap().unwrap().state.term, 6);
+}

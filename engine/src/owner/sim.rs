@@ -92,7 +92,8 @@ impl Owner for SimOwner {
                 };
                 let on_release: Option<Box<dyn FnOnce() -> Result<()> + Send>> =
                     Some(Box::new(release));
-                return Ok(Grant { term_floor, lease: Some(lease), lock: None, on_release });
+                let lease = Some(lease);
+                return Ok(Grant { term_floor, lease, on_release, ..Grant::default() });
             }
             drop(state);
             if free_at > give_up {

@@ -1,32 +1,18 @@
 //! The file system and how it is mounted.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use super::scratch::Place;
-use super::{Row, Verdict, told};
-
-/// A mount, as `/proc/self/mountinfo` tells it.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    point: PathBuf,
-    kind: String,
-    /// Options of the mount and of the file system.
-    options: Vec<String>,
-}
+use super::{Row, Verdict, size, told};
+use crate::io::mountinfo::Mount;
+use crate::io::probe::recovers_lost_locks;
+use std::fs;
 
 /// What an option means for who must not lose what was acked: its name, or its name and value, how
 /// bad it is, and what to do.
 const OPTIONS: &[(&str, Verdict, &str)] = &[
     ("ro", Verdict::Bad, "mounted read-only: nothing can be appended"),
-    ("soft", Verdict::Bad, "a soft mount gives up after a while: mount it hard, or shards halt"),
-    ("softerr", Verdict::Bad, "a soft mount gives up after a while: mount it hard, or shards halt"),
     ("nobarrier", Verdict::Bad, "nobarrier: a power cut takes what was acked; mount with barriers"),
     ("barrier=0", Verdict::Bad, "barrier=0: a power cut takes what was acked; mount with barriers"),
     ("data=journal", Verdict::Warning, "data=journal writes twice and refuses O_DIRECT"),
-    ("nolock", Verdict::Warning, "locks are not shared: another host may write here unseen"),
-    ("local_lock=all", Verdict::Warning, "locks are local: another host may write here unseen"),
-    ("local_lock=posix", Verdict::Warning, "locks are local: another host may write here unseen"),
     ("sync", Verdict::Note, "sync makes every write durable at once, also where none need be"),
     ("discard", Verdict::Note, "online discard can stall commits: fstrim by a timer does not"),
     ("strictatime", Verdict::Note, "each read writes a time: relatime or noatime"),
@@ -50,7 +36,8 @@ const KINDS: &[(&str, Verdict, &str)] = &[
     ("smb3", Verdict::Warning, REMOTE),
 ];
 
-const NFS: &str = "one host at a time: nothing fences a second one after a lost lock";
+const NFS: &str = "appends want --etcd, or --single-node where one host writes: nothing fences a \
+                   second one after a lost lock";
 const REMOTE: &str = "what a flush does here is up to the other side: ask it, or use a local disk";
 
 pub(super) fn row(rows: &mut Vec<Row>, place: &Place) {
@@ -75,7 +62,7 @@ pub(super) fn row(rows: &mut Vec<Row>, place: &Place) {
 }
 
 fn judge(mount: &Mount) -> Row {
-    let Mount { point, kind, options } = mount;
+    let Mount { point, kind, options, .. } = mount;
     let value = format!("{kind} on {} ({})", point.display(), options.join(","));
     let known = KINDS.iter().find(|(name, _, _)| name == kind);
     let mut row = match known {
@@ -93,68 +80,45 @@ fn judge(mount: &Mount) -> Row {
             row.at_least(*verdict, *advice);
         }
     }
-    let old_nfs = options.iter().any(|given| given == "vers=3" || given == "vers=2");
-    if kind.starts_with("nfs") && old_nfs {
-        let advice =
-            "NFS 3: locks do not survive a restart of the server; use version 4.1 or newer";
-        row.at_least(Verdict::Warning, advice);
-        row.advice = advice.to_owned();
-    }
+    nfs(&mut row, mount);
     row
 }
 
-impl Mount {
-    /// The deepest mount that holds `path`; of several on one point, the one on top.
-    fn of(text: &str, path: &Path) -> Option<Self> {
-        let mounts = text.lines().filter_map(Self::parse);
-        let holding = mounts.filter(|mount| path.starts_with(&mount.point));
-        holding.max_by_key(|mount| mount.point.components().count())
+/// What is said of NFS besides: what an open refuses, and how batches go over the wire.
+fn nfs(row: &mut Row, mount: &Mount) {
+    if !mount.is_nfs() {
+        return;
     }
-
-    fn parse(line: &str) -> Option<Self> {
-        let (left, right) = line.split_once(" - ")?;
-        let left: Vec<&str> = left.split(' ').collect();
-        let mut right = right.split(' ');
-        let kind = right.next()?.to_owned();
-        let of_system = right.nth(1).unwrap_or_default();
-        let mut options: Vec<String> = Vec::new();
-        for option in left.get(5)?.split(',').chain(of_system.split(',')) {
-            if !option.is_empty() && !options.iter().any(|known| known == option) {
-                options.push(option.to_owned());
-            }
+    let risks = mount.risks(recovers_lost_locks());
+    for risk in &risks {
+        row.at_least(Verdict::Bad, risk.advice());
+    }
+    if let Some(first) = risks.first() {
+        let names: Vec<_> = risks.iter().map(|risk| risk.name()).collect();
+        let advice = first.advice();
+        row.advice = format!("refused for writing ({}): {advice}", names.join(", "));
+    }
+    match mount.wsize() {
+        Some(bytes) if bytes < WSIZE_GOOD => {
+            row.at_least(
+                Verdict::Warning,
+                "a small wsize makes small batches: mount it with 1 MiB",
+            );
         }
-        // A mount that may be written of a file system that may be, too, says `rw` twice; one of
-        // the two saying `ro` is enough.
-        if options.iter().any(|option| option == "ro") {
-            options.retain(|option| option != "rw");
+        Some(bytes) => {
+            row.value += &format!("; batches of up to {} are one WRITE", size(bytes.into()))
         }
-        Some(Self { point: unescape(left.get(4)?).into(), kind, options })
+        None => {}
     }
 }
 
-/// Blanks and the like stand as three octal digits.
-fn unescape(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let code = rest.get(at + 1..at + 4).and_then(|code| u8::from_str_radix(code, 8).ok());
-        out += &rest[..at];
-        match code {
-            Some(code) => {
-                out.push(char::from(code));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out + rest
-}
+/// From here on the round trip, not the number of batches, is what large appends wait for.
+const WSIZE_GOOD: u32 = 256 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const MOUNTS: &str = "\
@@ -167,22 +131,13 @@ mod tests {
 28 22 0:9 / /box rw - overlay overlay rw
 29 22 0:9 / /mem rw - tmpfs tmpfs rw
 30 22 0:9 / /odd rw - fuse.sshfs x rw
+32 22 0:11 / /efs rw - nfs4 127.0.0.1:/ rw,vers=4.1,rsize=1048576,wsize=1048576,hard
 31 23 0:10 / /data rw - ext4 /dev/sde rw
 ";
 
     fn verdict(path: &str) -> (Verdict, String) {
         let row = judge(&Mount::of(MOUNTS, Path::new(path)).unwrap());
         (row.verdict, row.advice)
-    }
-
-    #[test]
-    fn the_deepest_mount_on_top_is_found() {
-        let kind = |path: &str| Mount::of(MOUNTS, Path::new(path)).unwrap().kind;
-        assert_eq!(kind("/"), "ext4");
-        assert_eq!(kind("/dat"), "ext4");
-        assert_eq!(kind("/data/my logs/wal"), "nfs4");
-        assert_eq!(Mount::of(MOUNTS, Path::new("/data/x")).unwrap().kind, "ext4", "on top");
-        assert_eq!(Mount::of("", Path::new("/")), None);
     }
 
     #[test]
@@ -206,12 +161,10 @@ mod tests {
         assert_eq!(verdict("/box").0, Verdict::Warning);
         assert_eq!(verdict("/odd").0, Verdict::Warning);
         let (old, advice) = verdict("/old");
-        assert!(old == Verdict::Warning && advice.contains("NFS 3"), "{advice}");
-    }
-
-    #[test]
-    fn escapes_are_read() {
-        assert_eq!(unescape("/a\\040b\\011"), "/a b\t");
-        assert_eq!(unescape("\\zz\\"), "\\zz\\");
+        assert!(old == Verdict::Bad && advice.contains("vers=4.1"), "{advice}");
+        let (good, advice) = verdict("/efs");
+        assert!(good == Verdict::Warning && advice.contains("--etcd"), "{advice}");
+        let value = judge(&Mount::of(MOUNTS, Path::new("/efs")).unwrap()).value;
+        assert!(value.ends_with("batches of up to 1.0 MiB are one WRITE"), "{value}");
     }
 }
