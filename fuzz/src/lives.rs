@@ -33,5 +33,5 @@ pub fn operations(data: &[u8]) -> bool {
     if let Err(what) = world.live(count) {
         panic!("{what}\n{}", world.told().1.join("\n"));
     }
-    world.summary().acks > 0
+    world.summary().cycles > 0
 }

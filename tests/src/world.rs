@@ -585,7 +585,9 @@ impl World {
                     self.model.acks += fresh;
                 }
                 Err(error) => {
-                    let unknown = matches!(error, Error::Unknown { .. });
+                    // A flush, which stages nothing, may end before there is space.
+                    let full = first.lsn.0 == end && matches!(error, Error::NoSpace(_));
+                    let unknown = full || matches!(error, Error::Unknown { .. });
                     ensure!(unknown, "staged, and told as not appended: {error}");
                     self.excuse(session, &error)?;
                 }
