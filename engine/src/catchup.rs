@@ -532,7 +532,7 @@ impl Cursor {
             Place::Gone => return Err(self.gone()),
         };
         let Some((number, nonce)) = self.local(segment) else { return Ok(()) };
-        if self.source.view.moves() != self.moves {
+        if self.source.view.moves() != self.moves && !planted(Bug::MoveUnseen) {
             self.unplace(); // what was looked up may be where it stood before
             return Ok(());
         }

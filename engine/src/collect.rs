@@ -1,8 +1,9 @@
 //! Garbage collection in a running shard: which sealed segments no log needs, retired in order.
 //!
 //! Invariants, in this order: the log's start is durable → the snapshot in force covers the
-//! segment's last batch → the edit `Retired` is durable → the view no longer leads to it → its file
-//! is removed or recycled (`reclaim`). The segment in which the stream ends stays.
+//! segment's last batch → nobody holds it and the view no longer leads to it, in one step → the
+//! edit `Retired` is durable → its file is removed or recycled (`reclaim`). The segment in which
+//! the stream ends stays.
 //!
 //! A segment's index is read once, from front to back, over its life: the first entry that pins it
 //! is remembered, and reading goes on behind it only once that log needs the segment no more (its
@@ -467,11 +468,19 @@ impl Collector {
         }
     }
 
-    fn retire(&mut self, yard: &mut Yard<'_>, segments: Vec<SegmentId>) {
-        let mut edit = 0;
+    /// Lets these go, but for what was held meanwhile. Under the view's lock: whoever took a hold
+    /// and then looked which segments there are has either been seen here, or sees them no more.
+    fn retire(&mut self, yard: &mut Yard<'_>, mut segments: Vec<SegmentId>) {
+        let mut view = yard.view.lock();
+        segments.retain(|id| !yard.view.holds.pins(*id, yard.now));
+        let gone: Vec<_> = segments.iter().filter_map(|id| view.segments.remove(id)).collect();
+        drop(view);
+        gone.iter().for_each(|seen| yard.view.files.forget_segment(seen.file));
+        let mut edit = None;
         for segment in &segments {
-            edit = yard.manifest.push(Edit::Retired { segment: *segment });
+            edit = Some(yard.manifest.push(Edit::Retired { segment: *segment }));
         }
+        let Some(edit) = edit else { return };
         // A walk that was chosen meanwhile begins again later.
         if let Job::Walk { walk, .. } = &self.job {
             self.next = Some(walk.segment());
@@ -484,10 +493,6 @@ impl Collector {
         if !yard.manifest.is_durable(*edit) {
             return;
         }
-        let mut view = yard.view.lock();
-        let gone: Vec<_> = segments.iter().filter_map(|id| view.segments.remove(id)).collect();
-        drop(view);
-        gone.iter().for_each(|seen| yard.view.files.forget_segment(seen.file));
         for segment in segments {
             self.marks.remove(segment);
         }

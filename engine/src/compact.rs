@@ -16,6 +16,7 @@ use crate::format::{
     BatchKind, BatchView, RUNS_INLINE_MAX, RecordHeader, Run, encode_runs, run_table_bytes,
 };
 use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::planted::{Bug, planted};
 use crate::view::{Durable, LogView, SegmentView, ViewState};
 
 /// Records of several batches of the source share a batch up to this size.
@@ -228,6 +229,7 @@ impl Compactor {
         } else {
             (BATCH_HEADER_BYTES, records_end)
         };
+        let commits = planted(Bug::RelocatedAsCommits);
         let header = BatchHeader {
             kind: BatchKind::Data,
             bytes: bytes as u32,
@@ -235,7 +237,7 @@ impl Compactor {
             runs: runs.len() as u32,
             runs_offset: table_at as u32,
             prev_crc: self.prev_crc,
-            compat: header.compat | BATCH_COMPACTED,
+            compat: header.compat | if commits { 0 } else { BATCH_COMPACTED },
             // Those of the batch they come from were perhaps packed; these are not.
             incompat: header.incompat & !BATCH_PACKED_RUNS,
             part: 0,

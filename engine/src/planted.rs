@@ -69,6 +69,9 @@ bugs! {
     TailsForgotten: "contract 5", "a checkpoint does not bring the tails up to date";
     RetiredUncovered: "contract 5", "a segment retires before a checkpoint has its tails";
     OneSeed: "contract 5", "a recycled segment has the seed of its former life";
+    RelocatedNotSynced: "contract 5", "a segment moves before its copy is durable";
+    RelocatedAsCommits: "contract 5", "relocated batches look as those of the commit path";
+    MoveUnseen: "contract 5", "a reader keeps a place from before its segment moved";
     HeaderNotSynced: "contract 5", "a recycled segment is named before its header is durable";
     LastEditLost: "contract 5", "batches that name a later manifest do not convict it";
     ClaimsIgnored: "contract 6, lesson 2", "the first bad checksum is the end, whoever claims more";

@@ -11,7 +11,8 @@ use crate::model::Verdict;
 use crate::rot::{self, Rotten};
 use crate::script::Script;
 use crate::shrink::{Short, shrink};
-use crate::world::{Summary, Weather, World};
+use crate::summary::Summary;
+use crate::world::{Weather, World};
 
 /// Sessions of one life.
 pub const LIFE: u64 = 12;

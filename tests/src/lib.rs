@@ -13,4 +13,6 @@ pub mod rot;
 pub mod script;
 pub mod shrink;
 pub mod small;
+pub mod store;
+pub mod summary;
 pub mod world;

@@ -98,6 +98,14 @@ pub enum Op {
         /// Which log stays.
         log: usize,
     },
+    /// Take a hold on all that there is.
+    Hold,
+    /// Give all holds back.
+    Release,
+    /// Copy what is sealed into the archive, and say so.
+    Tier,
+    /// Make a backup, and open it.
+    Backup,
     /// Create logs.
     Create {
         /// How many.
@@ -133,10 +141,10 @@ pub enum End {
 /// Chooses the next step for a directory with `logs` logs.
 pub fn next(rng: &mut Rng, logs: usize) -> Op {
     if logs == 0 {
-        return Op::Create { count: 1 + rng.below(3) as usize };
+        return Op::Create { count: 3 + rng.below(3) as usize };
     }
     let log = rng.below(logs as u64) as usize;
-    match rng.below(115) {
+    match rng.below(121) {
         0..5 => {
             let bytes = if rng.below(6) == 0 { 9_000 } else { 300 };
             Op::Atomic { members: 1 + rng.below(4) as usize, bytes }
@@ -169,6 +177,11 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
         105..108 => Op::AppendRelaxed { log },
         108..110 => Op::Flush { log },
         110..115 => Op::ReadOn { log, limit: 1 + rng.below(100) },
+        115 => Op::Tier,
+        116..118 => Op::Gc,
+        118 if rng.below(2) == 0 => Op::Hold,
+        119 => Op::Release,
+        120 if rng.below(8) == 0 => Op::Backup,
         98 if rng.below(4) == 0 => Op::Gc,
         99 if rng.below(3) == 0 => Op::TruncateAll,
         99 if rng.below(2) == 0 => Op::Thin { log },
@@ -180,9 +193,9 @@ pub fn next(rng: &mut Rng, logs: usize) -> Op {
 /// Chooses how a session ends.
 pub fn end(rng: &mut Rng) -> End {
     match rng.below(20) {
-        0..8 => End::Crash,
-        8..15 => End::Cut(1 + rng.below(60)),
-        15..18 => End::Close,
+        0..7 => End::Crash,
+        7..16 => End::Cut(1 + rng.below(60)),
+        16..18 => End::Close,
         _ => End::Drop,
     }
 }

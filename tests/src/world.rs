@@ -9,6 +9,7 @@
 mod appends;
 mod atomic;
 mod ends;
+mod space;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use sapwood::io::Storage;
 use sapwood::io::sim::{Faults, Rng, SimStorage};
 use sapwood::{
-    AtomicTicket, Batch, Config, Driving, Engine, Error, From, LogOptions, Lsn, Record, Recovery,
-    Rejected, Ticket, Writer,
+    AtomicTicket, Batch, Components, Config, Driving, Engine, Error, From, LogOptions, LogSettings,
+    Lsn, Record, Recovery, Rejected, Ticket, Writer,
 };
 
 use crate::check;
@@ -26,7 +27,14 @@ use crate::ensure;
 use crate::model::{CURSOR, LogTruth, Model, Staged, Verdict};
 use crate::ops::{self, End, Op};
 use crate::script::Script;
+use crate::store::Store;
+use crate::summary::Summary;
 use appends::Standing;
+use space::Kept;
+
+/// Steps and logs of a session that is more than a beginning.
+const FULL_STEPS: u64 = 20;
+const FULL_LOGS: usize = 3;
 
 /// Recoveries in a row that may be cut.
 const RECOVERY_CUTS_MAX: u64 = 4;
@@ -38,31 +46,6 @@ pub struct Weather {
     pub rough: bool,
     /// Writes and syncs that fail, which halt a shard.
     pub failing: bool,
-}
-
-/// What a life came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Sessions.
-    pub cycles: u64,
-    /// Power cuts, those in recoveries included.
-    pub cuts: u64,
-    /// Power cuts in recoveries.
-    pub recovery_cuts: u64,
-    /// Sessions in which a shard halted.
-    pub halts: u64,
-    /// Of them, those that went on with the shard opened again in place.
-    pub reopened: u64,
-    /// Segments that moved into another file.
-    pub relocations: u64,
-    /// Records acked.
-    pub acks: u64,
-    /// Records that were in flight at a cut and kept.
-    pub kept: u64,
-    /// Records that were in flight at a cut and taken.
-    pub taken: u64,
-    /// Stands for everything that happened.
-    pub trace: u64,
 }
 
 struct Pending {
@@ -89,7 +72,13 @@ struct Session {
     pending: Vec<Pending>,
     groups: Vec<PendingGroup>,
     standing: Vec<Option<Standing>>,
+    /// Holds, oldest first, each with what it keeps.
+    holds: Vec<Kept>,
     halted: bool,
+    /// What happened in it so far, for the summary.
+    collected: bool,
+    cut: bool,
+    fencings: u64,
 }
 
 /// See the module.
@@ -105,6 +94,8 @@ pub struct World {
     config: Config,
     weather: Weather,
     disk: CutStorage,
+    /// Where sealed segments are copied to. No power cut reaches it.
+    store: Store,
     model: Model,
     summary: Summary,
     fresh_name: u64,
@@ -156,6 +147,7 @@ impl World {
             config,
             weather,
             disk,
+            store: Store::default(),
             model: Model::default(),
             summary: Summary::default(),
             fresh_name: 0,
@@ -210,9 +202,12 @@ impl World {
         self.set_weather();
         let end = ops::end(&mut self.rng);
         // Now and then a session long enough to fill segments.
-        let long = self.rng.below(8) == 0;
-        let steps = self.rng.below(if long { 2000 } else { 150 });
-        let cut_at = self.rng.below(steps + 1);
+        let long = self.rng.below(5) == 0;
+        let steps = FULL_STEPS + self.rng.below(if long { 800 } else { 40 });
+        // Mostly behind the first steps.
+        let early = if self.rng.below(6) == 0 { 0 } else { FULL_STEPS };
+        let cut_at = early + self.rng.below(steps + 1 - early);
+        let mut lived = 0;
         for step in 0..steps {
             if let (End::Cut(operations), true) = (end, step == cut_at) {
                 self.disk.cut_after(operations);
@@ -225,18 +220,39 @@ impl World {
             self.lived.note(number, step);
             self.story.push(format!("  step {step}: {op:?}"));
             self.step(&mut session, &op).map_err(|what| format!("step {step}, {op:?}: {what}"))?;
+            lived += 1;
             self.note(self.disk.world().fingerprint());
             if self.disk.is_cut() || session.halted {
                 break;
             }
         }
-        self.summary.halts += u64::from(session.halted);
-        let moved = session.engine.metrics().iter().map(|shard| shard.relocations).sum::<u64>();
-        self.summary.relocations += moved;
-        self.rng = self.script.chance(self.seed, number, Some(steps));
+        if matches!(end, End::Crash | End::Cut(_)) && !self.disk.is_cut() && !session.halted {
+            self.rng = self.script.chance(self.seed, number, Some(steps));
+            self.in_flight(&mut session).map_err(|what| format!("before the end: {what}"))?;
+        }
+        self.count(&session, end, lived);
+        self.rng = self.script.chance(self.seed, number, Some(steps + 1));
         let cut = if self.disk.is_cut() { ", the power was cut" } else { "" };
         self.story.push(format!("  ends: {end:?}{cut}"));
         self.end(session, end)
+    }
+
+    /// What a session of so many steps was.
+    fn count(&mut self, session: &Session, end: End, steps: u64) {
+        let crashed = self.disk.is_cut() || matches!(end, End::Crash | End::Cut(_));
+        let open = session.pending.iter().any(|pending| !pending.ticket.is_done());
+        let unsynced = self.disk.is_cut() || open;
+        let summary = &mut self.summary;
+        summary.steps += steps;
+        summary.halts += u64::from(session.halted);
+        let full = steps >= FULL_STEPS && session.names.len() >= FULL_LOGS;
+        summary.full += u64::from(full && crashed && unsynced);
+        summary.collected += u64::from(session.collected);
+        summary.cut_logs += u64::from(session.cut);
+        summary.fenced += u64::from(session.fencings > 0);
+        let shards = session.engine.metrics();
+        summary.rolled += u64::from(shards.iter().any(|shard| shard.rolls > 0));
+        summary.relocations += shards.iter().map(|shard| shard.relocations).sum::<u64>();
     }
 
     /// The truth.
@@ -286,6 +302,7 @@ impl World {
 
     /// Opens the directory; some recoveries are cut before they are through.
     fn open(&mut self) -> Verdict<Session> {
+        let cuts = self.summary.recovery_cuts;
         for _ in 0..RECOVERY_CUTS_MAX {
             if self.rng.below(3) != 0 {
                 break;
@@ -301,6 +318,7 @@ impl World {
             self.crash();
             self.summary.recovery_cuts += 1;
         }
+        self.summary.reopenings_cut += u64::from(self.summary.recovery_cuts > cuts);
         self.look()?;
         let (engine, drivers) = self.open_once().map_err(|e| format!("opening: {e}"))?;
         self.tainted = false;
@@ -319,7 +337,11 @@ impl World {
             pending: Vec::new(),
             groups: Vec::new(),
             standing: Vec::new(),
+            holds: Vec::new(),
             halted: false,
+            collected: false,
+            cut: false,
+            fencings: 0,
         })
     }
 
@@ -327,9 +349,23 @@ impl World {
         self.open_with(self.config.clone())
     }
 
+    /// The directory on this storage, with the archive.
+    fn components(&self, storage: Arc<dyn Storage>) -> Components {
+        let archive = Some(Arc::new(self.store.clone()) as _);
+        Components { storage: Some(storage), archive, ..Components::default() }
+    }
+
     fn open_with(&self, config: Config) -> Result<(Engine, Vec<Driving>), Error> {
-        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let (engine, drivers) = Engine::open_on(storage, config)?;
+        self.open_at(Arc::new(self.disk.clone()), config)
+    }
+
+    fn open_at(
+        &self,
+        storage: Arc<dyn Storage>,
+        config: Config,
+    ) -> Result<(Engine, Vec<Driving>), Error> {
+        let config = Config { driven: true, ..config };
+        let (engine, drivers) = Engine::open_with(config, self.components(storage))?;
         let drivers = drivers.into_iter().map(|driver| driver.bind());
         Ok((engine, drivers.collect::<Result<_, _>>()?))
     }
@@ -340,9 +376,8 @@ impl World {
         if self.tainted || self.model.logs.is_empty() || self.rng.below(4) != 0 {
             return Ok(());
         }
-        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
         let config = Config { read_only: true, ..self.config.clone() };
-        let opened = Engine::open_on(storage, config);
+        let opened = Engine::open_with(config, self.components(Arc::new(self.disk.clone())));
         let (engine, _) = opened.map_err(|e| format!("opening for reading: {e}"))?;
         let shown = check::survey(&engine, &self.model).map_err(|e| format!("read-only: {e}"))?;
         check::all_or_nothing(&self.model, |log| check::count_of(&shown, log))
@@ -445,6 +480,10 @@ impl World {
             }
             Op::Gc => self.gc(session),
             Op::Thin { log } => self.thin(session, log),
+            Op::Hold => self.hold(session),
+            Op::Release => self.release(session),
+            Op::Tier => self.tier(session),
+            Op::Backup => self.backup(session),
             Op::Create { count } => self.create(session, count),
             Op::Delete { log } => self.delete(session, log),
             Op::MoveCursor { log, to } => self.move_cursor(session, log, to),
@@ -538,6 +577,7 @@ impl World {
             self.model.acks += fresh;
         }
         let old = session.writers[log].replace(writer);
+        session.fencings += u64::from(old.is_some());
         session.fenced[log] = old.or(session.fenced[log].take());
         Ok(())
     }
@@ -635,31 +675,6 @@ impl World {
         Ok(())
     }
 
-    /// Collects; files that nobody needs are gone then.
-    fn gc(&mut self, session: &mut Session) -> Verdict {
-        let report = match session.engine.gc() {
-            Ok(report) => report,
-            Err(error) => return self.excuse(session, &error),
-        };
-        let files = Storage::list(&self.disk).map_err(|e| e.to_string())?;
-        let segments = files.iter().filter(|name| name.starts_with("segment-")).count();
-        // Besides those that are kept: a spare of each shard, one in preparation, one being filled.
-        let most = report.kept.len() + 3 * usize::from(self.config.shards);
-        let failing = self.weather.failing || self.disk.is_cut();
-        ensure!(failing || segments <= most, "{segments} segments, at most {most} are needed");
-        Ok(())
-    }
-
-    fn thin(&mut self, session: &mut Session, stays: usize) -> Verdict {
-        for log in (0..session.names.len()).filter(|log| *log != stays) {
-            self.truncate(session, log, 100)?;
-            if session.halted {
-                return Ok(());
-            }
-        }
-        self.gc(session)
-    }
-
     fn create(&mut self, session: &mut Session, count: usize) -> Verdict {
         let mut names = Vec::new();
         for _ in 0..count {
@@ -671,7 +686,10 @@ impl World {
             }));
         }
         let group = (self.rng.below(2) == 0).then(|| "group".to_owned());
-        let options = LogOptions { group, ..LogOptions::default() };
+        // What is in the archive need not stay here.
+        let local = (self.rng.below(2) == 0).then(|| self.rng.below(200_000));
+        let settings = LogSettings { local_retention_bytes: local, ..LogSettings::default() };
+        let options = LogOptions { group, settings, ..LogOptions::default() };
         let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
         let created = match session.engine.create_many(&wanted) {
             Ok(created) => created,

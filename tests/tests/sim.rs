@@ -10,7 +10,8 @@ use std::panic;
 use sapwood_tests::campaign::{self, Campaign, FAILING, LIFE, POWER_CUTS, ROT, ROUGH};
 use sapwood_tests::rot::{self, Rotten};
 use sapwood_tests::script::Script;
-use sapwood_tests::world::{Summary, live};
+use sapwood_tests::summary::Summary;
+use sapwood_tests::world::live;
 
 /// Sessions in all, unless told otherwise.
 const CYCLES: u64 = 2000;
@@ -61,20 +62,15 @@ fn lives(campaign: &Campaign, share: u64) {
     let cycles = number("SAPWOOD_SIM_CYCLES").unwrap_or(CYCLES);
     let mut all = Summary::default();
     for life in 0..(cycles * share / 100).div_ceil(LIFE) {
-        let summary = one(campaign, campaign.base + life);
-        all.cycles += summary.cycles;
-        all.cuts += summary.cuts;
-        all.recovery_cuts += summary.recovery_cuts;
-        all.halts += summary.halts;
-        all.reopened += summary.reopened;
-        all.relocations += summary.relocations;
-        all.acks += summary.acks;
-        all.kept += summary.kept;
-        all.taken += summary.taken;
+        all += one(campaign, campaign.base + life);
     }
-    println!("{name}: {all:?}");
+    println!("{name}: {all}");
     assert!(all.acks > 0 && all.cuts > 0 && all.recovery_cuts > 0, "a dull run: {all:?}");
-    assert!(all.relocations > 0 || cycles < CYCLES, "nothing was relocated: {all:?}");
+    let short = cycles < CYCLES;
+    let rare = [all.relocations, all.tiered, all.backups];
+    assert!(short || rare.iter().all(|count| *count > 0), "what is rare never came: {all:?}");
+    let missed = all.shares().into_iter().find(|(_, part)| part * 20 < all.cycles);
+    assert!(short || missed.is_none(), "too little of {missed:?}: {all}");
     assert!(all.taken > 0 && all.kept > 0, "cuts that took or kept nothing: {all:?}");
     let failing = campaign.weather.is_some_and(|weather| weather.failing);
     assert!(all.halts > 0 || !failing, "no shard ever halted: {all:?}");

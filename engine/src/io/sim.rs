@@ -376,7 +376,7 @@ impl Storage for SimStorage {
         let inode = file.sim_writable()?;
         let mut state = self.0.state.lock();
         self.take_time(&mut state);
-        let seq = state.begin_write(inode, offset, bytes)?;
+        let seq = state.begin_write(inode, offset, bytes, crc32c::crc32c(bytes))?;
         state.finish_write(inode, seq, persist)
     }
 

@@ -18,6 +18,7 @@ use crate::io::{Done, File, Mode, Op};
 use crate::lsn::{LogId, SegmentId, ShardId};
 use crate::manifest::{Manifest, SealedFacts, SegmentFacts, State};
 use crate::names;
+use crate::planted::{Bug, planted};
 use crate::quota::Usage;
 use crate::view::View;
 use crate::yard::Yard;
@@ -142,6 +143,10 @@ impl Copying {
         let missing = || io::Error::other("the file of a relocation is not open");
         let to = || self.to.clone().ok_or_else(missing);
         Ok(match &self.step {
+            Step::Syncing if planted(Bug::RelocatedNotSynced) => {
+                let name = names::segment(shard, self.number);
+                Op::Open { name, mode: Mode::Read }
+            }
             Step::Opening => {
                 let name = names::segment(shard, self.source.facts.file);
                 Op::Open { name, mode: Mode::Read }

@@ -120,6 +120,7 @@ impl World {
         // What was staged before is durable, and was acked as such; then it is gone.
         self.collect(session)?;
         self.truth(session, log).cut(lsn, first.epoch.0)?;
+        session.cut = true;
         if let Some(Some(standing)) = session.standing.get_mut(log)
             && standing.next > lsn
         {

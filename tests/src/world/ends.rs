@@ -24,6 +24,9 @@ const WITNESSED: usize = 3;
 /// Turns of a millisecond each, after which a shard rests: marks are written, seals are over.
 const REST_TURNS: usize = 60;
 
+/// So often, when there is something to collect: a turn ends with the first thing that does.
+const RESTS_MAX: usize = 20;
+
 impl World {
     /// Opens halted shards again, beside those that run; what each log has from then on is what
     /// readers saw, and it stays, whatever was in flight.
@@ -68,13 +71,31 @@ impl World {
         Ok(())
     }
 
+    /// What is under way when the power fails: staged, at the disk, or there and not told yet.
+    pub(super) fn in_flight(&mut self, session: &mut Session) -> Verdict {
+        for log in 0..session.names.len().min(1 + self.rng.below(4) as usize) {
+            self.append(session, log, 1, 600)?;
+        }
+        for _ in 0..self.rng.below(3) {
+            for driver in &mut session.drivers {
+                driver.turn(Duration::ZERO);
+            }
+        }
+        Ok(())
+    }
+
     /// One record for each log, and a rest: all of them are acked.
     fn append_everywhere(&mut self, session: &mut Session) -> Verdict {
         for log in 0..session.names.len() {
             self.append(session, log, 1, 400)?;
         }
-        rest(session);
-        self.collect(session)?;
+        for _ in 0..RESTS_MAX {
+            rest(session);
+            self.collect(session)?;
+            if session.pending.is_empty() {
+                break;
+            }
+        }
         ensure!(session.pending.is_empty(), "an append is not answered on a disk that works");
         Ok(())
     }
@@ -88,7 +109,7 @@ impl World {
         image.set_faults(Faults::default());
         let seed = self.rng.next_u64();
         let mut twin = Self::new(seed, self.weather);
-        twin.disk = CutStorage::new(image);
+        (twin.disk, twin.store) = (CutStorage::new(image), self.store.clone());
         (twin.model, twin.config) = (self.model.clone(), self.config.clone());
         twin
     }

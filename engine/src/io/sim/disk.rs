@@ -181,13 +181,13 @@ impl Flight {
     }
 }
 
-/// What an operation does from its submission on.
-fn begin(state: &mut State, op: Op) -> (Job, Option<IoBuf>) {
+/// What an operation does from its submission on; `sum` is of what it writes.
+fn begin(state: &mut State, op: Op, sum: u32) -> (Job, Option<IoBuf>) {
     let mut back = None;
     let job = match op {
         Op::Write { file, offset, buf, persist } => {
             let begun = file.sim_writable().and_then(|inode| {
-                let seq = state.begin_write(inode, offset, buf.as_slice())?;
+                let seq = state.begin_write(inode, offset, buf.as_slice(), sum)?;
                 Ok(Job::Write { inode, seq, persist })
             });
             back = Some(buf);
@@ -227,11 +227,11 @@ impl Disk for SimDisk {
             return Err((token, op));
         }
         let mut state = self.world.state.lock();
-        let (job, buf) = begin(&mut state, op);
-        let sum = match (&job, &buf) {
-            (Job::Write { .. }, Some(buf)) => crc32c::crc32c(buf.as_slice()),
+        let sum = match &op {
+            Op::Write { buf, .. } => crc32c::crc32c(buf.as_slice()),
             _ => 0,
         };
+        let (job, buf) = begin(&mut state, op, sum);
         let ends_ns = self.world.clock.mono_ns() + state.latency();
         self.flights.push(Flight { ends_ns, token, tries: 0, sum, job, buf });
         Ok(())

@@ -3,16 +3,21 @@
 //! Not here: what survives a crash (`state`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Bytes of a page, which is also what a file's space is counted in.
 pub(super) const PAGE: u64 = 4096;
+
+type Page = [u8; PAGE as usize];
+
+/// What is written most, when segments are made: one page for all of it.
+static ZEROS: LazyLock<Arc<Page>> = LazyLock::new(|| Arc::new([0; PAGE as usize]));
 
 /// A file's bytes. What was never written reads as zeros.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     len: u64,
-    pages: BTreeMap<u64, Arc<[u8; PAGE as usize]>>,
+    pages: BTreeMap<u64, Arc<Page>>,
 }
 
 impl Image {
@@ -60,11 +65,33 @@ impl Image {
             let at = offset + done as u64;
             let within = (at % PAGE) as usize;
             let take = (PAGE as usize - within).min(bytes.len() - done);
-            let page = self.pages.entry(at / PAGE).or_insert_with(|| Arc::new([0; PAGE as usize]));
-            Arc::make_mut(page)[within..within + take].copy_from_slice(&bytes[done..done + take]);
+            let piece = &bytes[done..done + take];
             done += take;
+            match <&Page>::try_from(piece) {
+                Ok(page) if *page == **ZEROS => {
+                    self.pages.insert(at / PAGE, Arc::clone(&ZEROS));
+                }
+                Ok(page) => {
+                    self.pages.insert(at / PAGE, Arc::new(*page));
+                }
+                Err(_) => {
+                    let page = self.pages.entry(at / PAGE).or_insert_with(|| Arc::clone(&ZEROS));
+                    Arc::make_mut(page)[within..within + take].copy_from_slice(piece);
+                }
+            }
         }
         self.len = self.len.max(offset + bytes.len() as u64);
+    }
+
+    /// Writes what `other` was just written, too: whole pages are one from then on.
+    pub(super) fn share(&mut self, other: &Self, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        if offset % PAGE != 0 || end % PAGE != 0 {
+            return self.write(offset, bytes);
+        }
+        let pages = other.pages.range(offset / PAGE..end / PAGE);
+        self.pages.extend(pages.map(|(at, page)| (*at, Arc::clone(page))));
+        self.len = self.len.max(end);
     }
 
     /// Sets the length; what is cut off is gone.
@@ -106,21 +133,26 @@ mod tests {
 
     #[test]
     fn an_image_is_a_vec_with_holes() {
-        let mut image = Image::default();
+        let (mut image, mut shared) = (Image::default(), Image::default());
         let mut model = Vec::new();
         let mut rng = crate::io::sim::Rng::new(3);
         for round in 0..500u64 {
             let offset = rng.below(20_000) as usize;
             let len = rng.below(6_000) as usize;
+            let whole = PAGE as usize * (1 + rng.below(2) as usize);
+            let aligned = rng.below(3) == 0;
+            let (offset, len) = if aligned { (offset / 4096 * 4096, whole) } else { (offset, len) };
             if rng.below(8) == 0 {
                 image.set_len(offset as u64);
                 model.resize(offset, 0);
             } else if len > 0 {
-                let bytes = vec![round as u8; len];
+                let bytes = vec![round as u8 & 3; len];
                 let before = image.allocated();
                 let more = image.would_allocate(offset as u64, len as u64);
                 image.write(offset as u64, &bytes);
                 assert_eq!(image.allocated(), before + more);
+                shared.share(&image, offset as u64, &bytes);
+                assert_eq!(shared.to_vec()[offset..offset + len], bytes);
                 model.resize(model.len().max(offset + len), 0);
                 model[offset..offset + len].copy_from_slice(&bytes);
             }

@@ -105,6 +105,16 @@ impl Change {
         Self::Write { offset, bytes: bytes.to_vec(), hidden: vec![false; count] }
     }
 
+    /// Puts all that is not hidden into an image.
+    fn apply_all(&self, image: &mut Image) {
+        match self {
+            Self::Write { offset, bytes, hidden } if !hidden.contains(&true) => {
+                image.write(*offset, bytes);
+            }
+            _ => self.apply(image, || true),
+        }
+    }
+
     /// Puts the sectors that are not hidden and that `keep` wants into an image.
     fn apply(&self, image: &mut Image, mut keep: impl FnMut() -> bool) {
         match self {
@@ -139,11 +149,16 @@ impl Change {
 }
 
 impl Inode {
-    /// Makes the pending change `seq` durable.
-    fn settle(&mut self, seq: u64) {
+    /// Makes the pending change `seq` durable. `fresh`: readers see it as it is, nothing newer.
+    fn settle(&mut self, seq: u64, fresh: bool) {
         let Some(at) = self.pending.iter().position(|p| p.seq == seq) else { return };
         let settled = self.pending.remove(at);
-        settled.change.apply(&mut self.durable, || true);
+        match &settled.change {
+            Change::Write { offset, bytes, hidden } if fresh && !hidden.contains(&true) => {
+                self.durable.share(&self.live, *offset, bytes);
+            }
+            change => change.apply_all(&mut self.durable),
+        }
         for older in self.pending.iter_mut().filter(|p| p.seq < seq) {
             older.change.hide_under(&settled.change);
         }
@@ -244,9 +259,15 @@ impl State {
         Ok(seq)
     }
 
-    /// A write is under way: from now on a crash may keep any part of it.
-    pub(super) fn begin_write(&mut self, id: u64, offset: u64, bytes: &[u8]) -> io::Result<u64> {
-        self.note(offset ^ u64::from(crc32c::crc32c(bytes)) << 20);
+    /// A write of bytes with this CRC is under way: from now on a crash may keep any part of it.
+    pub(super) fn begin_write(
+        &mut self,
+        id: u64,
+        offset: u64,
+        bytes: &[u8],
+        sum: u32,
+    ) -> io::Result<u64> {
+        self.note(offset ^ u64::from(sum) << 20);
         self.begin(id, Change::write(offset, bytes))
     }
 
@@ -281,10 +302,12 @@ impl State {
             change.apply(&mut inode.live, || whole || tear.below(2) == 0);
             return Err(errno(libc::EIO));
         }
-        let change = pending.change.clone();
-        change.apply(&mut inode.live, || true);
+        let Inode { live, pending, .. } = inode;
+        if let Some(pending) = pending.iter().find(|p| p.seq == seq) {
+            pending.change.apply_all(live);
+        }
         if persist {
-            inode.settle(seq);
+            inode.settle(seq, true);
         }
         Ok(())
     }
@@ -324,7 +347,7 @@ impl State {
         }
         let covered: Vec<u64> =
             inode.pending.iter().filter(|p| is_covered(p)).map(|p| p.seq).collect();
-        covered.into_iter().for_each(|seq| inode.settle(seq));
+        covered.into_iter().for_each(|seq| inode.settle(seq, false));
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::table::{self, Caught, Row};
 
 /// How long the simulator looks for a bug.
-const SIM_SECONDS: u64 = 30;
+pub(crate) const SIM_SECONDS: u64 = 30;
 
 /// A suite that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(240);
@@ -57,28 +57,21 @@ pub(crate) fn run(list: &str, table: &str, asked: &[&str]) -> Outcome {
     }
     let suites = suites(list)?;
     // What other runs have found stays.
-    let kept = format!("{list}.rows");
-    let mut rows = table::read(&kept, &bugs);
-    for bug in bugs {
-        if asked.is_empty() || asked.contains(&bug.0) {
-            let row = Row { bug, caught: catch(&suites, bug.0)? };
-            println!("{}", row.line());
-            rows.insert(bug.0, row);
-            table::write(&kept, &rows).map_err(|e| format!("{kept}: {e}"))?;
-        }
-    }
-    let names = bugs_in_order()?;
-    let rows: Vec<&Row> = names.iter().filter_map(|name| rows.get(name)).collect();
-    let caught = rows.iter().filter(|row| row.caught.is_some()).count();
-    if caught > 0 {
-        let page = table::page(&rows, names.len());
+    let mut rows = table::read(table, &bugs);
+    for bug in bugs.iter().filter(|bug| asked.is_empty() || asked.contains(&bug.0)) {
+        let row = Row { bug: *bug, caught: catch(&suites, bug.0)? };
+        println!("{}", row.line());
+        rows.insert(bug.0, row);
+        // At once: a run that is ended has found something all the same.
+        let page = table::page(&in_order(&rows, &bugs), bugs.len());
         fs::write(table, page).map_err(|e| format!("{table}: {e}"))?;
     }
-    table::judge(&rows, names.len())
+    table::judge(&in_order(&rows, &bugs), bugs.len())
 }
 
-fn bugs_in_order() -> Outcome<Vec<&'static str>> {
-    Ok(bugs()?.into_iter().map(|bug| bug.0).collect())
+/// The rows in the order in which the bugs are declared.
+fn in_order<'r>(rows: &'r table::Rows, bugs: &[table::Bug]) -> Vec<&'r Row> {
+    bugs.iter().filter_map(|bug| rows.get(bug.0)).collect()
 }
 
 /// The simulator, then the programs of the list.

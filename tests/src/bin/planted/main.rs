@@ -7,8 +7,8 @@
 //!
 //! Each bug goes to the simulator, from the seeds of every day, and after that to the other
 //! suites, until one fails. A suite that fails without any bug proves nothing: one that has caught
-//! a bug is run once without, and must pass. What runs with some bugs found is kept; the table has
-//! a row for each that was run since the target folder was made.
+//! a bug is run once without, and must pass. A run of some bugs changes their rows; others stay as
+//! the table has them.
 //!
 //! Exit code 0: every bug was caught, and enough of them by the simulator. 1: see the last lines.
 

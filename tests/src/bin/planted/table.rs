@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::{fs, io};
+use std::fs;
 
 use crate::Outcome;
-use crate::catch::SIMULATOR;
+use crate::catch::{SIM_SECONDS, SIMULATOR};
 
 /// So many bugs there are, at least, and so many the simulator catches by itself.
 const BUGS_MIN: usize = 40;
@@ -25,9 +25,12 @@ pub(crate) struct Caught {
     pub(crate) seconds: f64,
 }
 
+/// A bug: its name, what it breaks, its story.
+pub(crate) type Bug = (&'static str, &'static str, &'static str);
+
 /// A bug and its end.
 pub(crate) struct Row {
-    pub(crate) bug: (&'static str, &'static str, &'static str),
+    pub(crate) bug: Bug,
     pub(crate) caught: Option<Caught>,
 }
 
@@ -40,7 +43,7 @@ impl Row {
     pub(crate) fn line(&self) -> String {
         let (name, breaks, story) = self.bug;
         let Some(Caught { suite, what, seconds }) = &self.caught else {
-            return format!("| {name} | {breaks} | {story} | **nobody** | | |");
+            return format!("| {name} | {breaks} | {story} | **nobody** |  |  |");
         };
         let what: String = what.replace('|', "/").chars().take(SAID_MAX).collect();
         format!("| {name} | {breaks} | {story} | {suite} | {what} | {seconds:.1} |")
@@ -50,30 +53,18 @@ impl Row {
 /// Rows by the name of their bug.
 pub(crate) type Rows = BTreeMap<&'static str, Row>;
 
-/// What runs before this one found; nothing when there was none.
-pub(crate) fn read(path: &str, bugs: &[(&'static str, &'static str, &'static str)]) -> Rows {
-    let text = fs::read_to_string(path).unwrap_or_default();
+/// The rows of a page that was written before; none when there was no page.
+pub(crate) fn read(page: &str, bugs: &[Bug]) -> Rows {
+    let text = fs::read_to_string(page).unwrap_or_default();
     let row = |line: &str| {
-        let mut words = line.split('\t');
-        let name = words.next()?;
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        let [name, _, _, suite, what, seconds] = cells[..] else { return None };
         let bug = *bugs.iter().find(|bug| bug.0 == name)?;
-        let (suite, what) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let seconds = words.next()?.parse().ok()?;
-        Some((bug.0, Row { bug, caught: Some(Caught { suite, what, seconds }) }))
+        let (suite, what) = (suite.to_owned(), what.to_owned());
+        let caught = seconds.parse().ok().map(|seconds| Caught { suite, what, seconds });
+        Some((bug.0, Row { bug, caught }))
     };
     text.lines().filter_map(row).collect()
-}
-
-/// Keeps what was found.
-pub(crate) fn write(path: &str, rows: &Rows) -> io::Result<()> {
-    let mut text = String::new();
-    for (name, row) in rows {
-        if let Some(Caught { suite, what, seconds }) = &row.caught {
-            let what = what.replace(['\t', '\n'], " ");
-            let _ = writeln!(text, "{name}\t{suite}\t{what}\t{seconds:.1}");
-        }
-    }
-    fs::write(path, text)
 }
 
 /// The page.
@@ -83,9 +74,11 @@ pub(crate) fn page(rows: &[&Row], bugs: usize) -> String {
         "# Planted bugs\n\n\
          Of {bugs} bugs on purpose (`engine/src/planted.rs`) those {} that were run; {simulated} \
          are caught by the simulator\nalone, from the seeds that every run begins with. Written by \
-         `tests/planted.sh`: run it after a change of the\nengine or of a suite.\n\n\
-         A bug goes to the simulator first, for 30 seconds, then to the other suites until one \
-         fails. *Seconds*\ncount from the first of them, those included that did not see it.\n\n\
+         `tests/planted.sh`: run it after a change of the\nengine or of a suite, with the names of \
+         the bugs that it is about; the other rows stay.\n\n\
+         A bug goes to the simulator first, for {SIM_SECONDS} seconds, then to the other suites \
+         until one fails. *Seconds*\ncount from the first of them, those included that did not \
+         see it.\n\n\
          | bug | breaks | story | caught by | how | seconds |\n|---|---|---|---|---|---|\n",
         rows.len()
     );
