@@ -86,7 +86,7 @@ impl Image {
     /// Writes what `other` was just written, too: whole pages are one from then on.
     pub(super) fn share(&mut self, other: &Self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
-        if offset % PAGE != 0 || end % PAGE != 0 {
+        if !offset.is_multiple_of(PAGE) || !end.is_multiple_of(PAGE) {
             return self.write(offset, bytes);
         }
         let pages = other.pages.range(offset / PAGE..end / PAGE);
