@@ -689,7 +689,7 @@ impl World {
         // What is in the archive need not stay here.
         let local = (self.rng.below(2) == 0).then(|| self.rng.below(200_000));
         let settings = LogSettings { local_retention_bytes: local, ..LogSettings::default() };
-        let options = LogOptions { group, settings, ..LogOptions::default() };
+        let options = LogOptions { group, settings };
         let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
         let created = match session.engine.create_many(&wanted) {
             Ok(created) => created,
