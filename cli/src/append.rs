@@ -96,14 +96,21 @@ impl Args {
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let inputs = Input::open(&args.files)?; // before the directory is made
     let url = remembered::or(args.tier.tier.as_deref(), &args.dir.dir)?;
-    let tiering = url.as_deref().map(Tiering::probed).transpose()?;
+    let tiering = match url.as_deref().map(Tiering::probed).transpose() {
+        // Nobody asked for it now: what is appended waits in the directory.
+        Err(error) if args.tier.tier.is_none() => {
+            tell(format_args!("sapwood: nothing is uploaded for now: {error:#}"));
+            None
+        }
+        opened => opened?,
+    };
     let owner = args.owner.owner(&args.dir.dir)?;
     let open = || {
         let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
         args.dir.open(backend, Components { owner: owner.clone(), ..components })
     };
     let engine = open()?;
-    if let Some(url) = &url {
+    if let (Some(url), true) = (&url, tiering.is_some()) {
         remembered::remember(&args.dir.dir, url)?;
     }
     let appended = append(args, &engine, inputs, tiering.as_ref())?;

@@ -93,6 +93,13 @@ fn what_a_store_lacks_is_told() {
     assert_eq!(told["troubles"].as_array().unwrap().len(), 1, "{told}");
     let read = place.run(&["read", "x", "--dir", "back"]).code(3).says(&["tier"]);
     assert!(!read.out.is_empty() && text.starts_with(&read.out), "what is before it is read");
+    // A store that is not there now keeps nobody from appending.
+    let away = place.path("away");
+    fs::rename(place.path("tier"), &away).unwrap();
+    place.write("tier", b"no directory");
+    place.feed(&["append", "x", "--dir", "wal"], b"one\n").ok().says(&["nothing is uploaded"]);
+    fs::remove_file(place.path("tier")).unwrap();
+    fs::rename(&away, place.path("tier")).unwrap();
     // Nothing there, several there, no store.
     let empty = format!("file://{}", place.path("empty").display());
     place.run(&["restore", "--from", &empty, "--dir", "none"]).code(8).says(&["nothing"]);

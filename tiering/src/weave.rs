@@ -134,7 +134,10 @@ mod tests {
         Stretch { log: LOG, first_lsn, last_lsn, last_epoch, ..Stretch::default() }
     }
 
-    fn woven(ledger: &Ledger, stretches: &[Stretch]) -> (Vec<(u64, u64)>, Vec<(u64, u64)>, u64) {
+    type Spans = Vec<(u64, u64)>;
+
+    /// What was taken, the holes, the tail.
+    fn woven(ledger: &Ledger, stretches: &[Stretch]) -> (Spans, Spans, u64) {
         let mut weave = Weave::new(ledger);
         let taken = stretches.iter().map(|one| weave.take(one));
         let taken = taken.map(|lsns| (lsns.start.0, lsns.end.0)).filter(|(a, b)| a < b).collect();
