@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::feed::{Fate, Fed, Feeder, Input, Submitted, TICKETS_MAX};
 use crate::output::{Output, StdoutClosed, tell};
 use crate::progress::Progress;
+use crate::remembered;
 use crate::tier::{TierArgs, Tiering, retain};
 
 /// How often it is looked why a ticket takes long.
@@ -82,12 +83,23 @@ struct Tally {
 pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let inputs = Input::open(&args.files)?; // before the directory is made
     let total = inputs.iter().map(|input| input.bytes).sum::<Option<u64>>();
-    let tiering = args.tier.tier.as_deref().map(Tiering::probed).transpose()?;
+    let url = remembered::or(args.tier.tier.as_deref(), &args.dir.dir)?;
+    let tiering = match url.as_deref().map(Tiering::probed).transpose() {
+        // Nobody asked for it now: what is appended waits in the directory.
+        Err(error) if args.tier.tier.is_none() => {
+            tell(format_args!("sapwood: nothing is uploaded for now: {error:#}"));
+            None
+        }
+        opened => opened?,
+    };
     let open = || {
         let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
         args.dir.open(backend, components)
     };
     let engine = open()?;
+    if let (Some(url), true) = (&url, tiering.is_some()) {
+        remembered::remember(&args.dir.dir, url)?;
+    }
     let log = engine.log(&args.log)?;
     retain(&engine, &log, args.tier.local_retention)?;
     let tier = tiering.as_ref().map(|tiering| tiering.start(&engine)).transpose()?;

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use sapwood::{Components, Error, Log, LogInfo, LogOptions, LogSettings};
 use serde_json::{Value, json};
 
+use crate::bucket::{Bucket, Which};
 use crate::directory::{Backend, ReadDir, WriteDir, open_read_only, open_to_change};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -20,6 +21,7 @@ use crate::place::time_text;
 Examples:
   sapwood logs --dir wal
   sapwood logs --dir wal --json
+  sapwood logs --tier file:///mnt/tier              what a store holds, without the directory
   sapwood logs create orders payments --group shop --dir wal
   sapwood logs set orders --retention-age 7d --dir wal
   sapwood logs delete payments --dir wal")]
@@ -35,6 +37,11 @@ pub(crate) struct Args {
 struct List {
     #[command(flatten)]
     dir: Option<ReadDir>,
+    /// Those that this store (file://PATH) holds, in place of a directory's
+    #[arg(long, value_name = "URL", conflicts_with = "dir")]
+    tier: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// An object a line
     #[arg(long)]
     json: bool,
@@ -187,7 +194,12 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
             print(&engine.logs(), args.list.json)?;
         }
         (None, None) => {
-            return Err(crate::exit::Failure::new(Exit::Usage, "give --dir DIR").into());
+            let Some(url) = &args.list.tier else {
+                let message = "give --dir DIR, or --tier URL";
+                return Err(crate::exit::Failure::new(Exit::Usage, message).into());
+            };
+            let bucket = Bucket::open(url, &args.list.which, backend)?;
+            print(&bucket.engine.logs(), args.list.json)?;
         }
     }
     Ok(Exit::Ok)

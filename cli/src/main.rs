@@ -9,6 +9,7 @@
 mod about;
 mod append;
 mod backup;
+mod bucket;
 mod directory;
 mod doctor;
 mod exit;
@@ -21,6 +22,8 @@ mod output;
 mod place;
 mod progress;
 mod read;
+mod remembered;
+mod restore;
 mod salvage;
 mod survey;
 mod tier;
@@ -63,6 +66,7 @@ enum Command {
     Gc(gc::Args),
     Backup(backup::Args),
     Tier(tier::Args),
+    Restore(restore::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -106,6 +110,7 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Gc(args) => gc::run(&args, backend),
         Command::Backup(args) => backup::run(&args, backend),
         Command::Tier(args) => tier::run(&args, backend),
+        Command::Restore(args) => restore::run(&args, backend),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, backend),
         Command::Salvage(args) => salvage::run(&args, backend),

@@ -4,17 +4,19 @@
 //! out before the message; `--follow` never holds back what it has.
 //! Not here: finding and checking records (the engine).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use sapwood::{Engine, Error, From, Log, Lsn, ReadRecord, Reader};
 
-use crate::directory::{Backend, ReadDir, open_read_only_with};
+use crate::bucket::{Bucket, Which};
+use crate::directory::{Backend, open_read_only_with};
 use crate::exit::Exit;
 use crate::json;
 use crate::output::{Output, tell};
 use crate::place::Place;
+use crate::remembered;
 use crate::tier::Tiering;
 
 /// How often a follower looks whether a writer has come.
@@ -31,15 +33,20 @@ Examples:
   sapwood read orders --dir wal > orders.txt
   sapwood read orders --dir wal --from 2026-01-31T12:00:00Z --count 100
   sapwood read orders --dir wal --from tail --follow
-  sapwood read orders --dir wal --json | jq .payload")]
+  sapwood read orders --dir wal --json | jq .payload
+  sapwood read orders --tier file:///mnt/tier       what a store holds, without the directory")]
 pub(crate) struct Args {
     /// The log
     log: String,
-    #[command(flatten)]
-    dir: ReadDir,
-    /// The store (file://PATH) that records of the directory went to
+    /// The directory; without one, the store of --tier is read as it is
+    #[arg(long, value_name = "DIR", required_unless_present = "tier")]
+    dir: Option<PathBuf>,
+    /// The store (file://PATH) that records of the directory went to [default: the one it was given
+    /// once]
     #[arg(long, value_name = "URL")]
     tier: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Where to begin: start, tail, LSN, EPOCH:LSN, or a time (RFC 3339)
     #[arg(long, value_name = "PLACE", default_value = "start")]
     from: Place,
@@ -47,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Wait for what comes, until it is stopped
-    #[arg(long)]
+    #[arg(long, requires = "dir")]
     follow: bool,
     /// Payloads as they are, nothing between them
     #[arg(long)]
@@ -71,11 +78,13 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
     let left = args.count.unwrap_or(u64::MAX);
     let mut sink = Sink { args, out: Output::stdout()?, left, lost: false };
     let mut from = args.from.0;
-    let tiering = args.tier.as_deref().map(Tiering::open).transpose()?;
+    let Some(dir) = &args.dir else { return read_bucket(args, sink, backend) };
+    let url = remembered::or(args.tier.as_deref(), dir)?;
+    let tiering = url.as_deref().map(Tiering::open).transpose()?;
     loop {
-        let seen = written(&args.dir.dir);
+        let seen = written(dir);
         let components = tiering.as_ref().map(Tiering::components).unwrap_or_default();
-        let engine = open_read_only_with(&args.dir.dir, backend, components)?;
+        let engine = open_read_only_with(dir, backend, components)?;
         let log = engine.log(&args.log)?;
         let next = sink.copy(&engine, &log, from);
         sink.out.flush()?;
@@ -86,10 +95,21 @@ pub(crate) fn run(args: &Args, backend: Backend) -> Result<Exit> {
         // Nobody writes: what is there is all there is until someone does.
         from = next.map_or(From::Tail, From::Lsn);
         drop(engine);
-        while written(&args.dir.dir) == seen {
+        while written(dir) == seen {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// Reads what a store holds of a log.
+fn read_bucket(args: &Args, mut sink: Sink<'_>, backend: Backend) -> Result<Exit> {
+    let url = args.tier.as_deref().unwrap_or_default();
+    let bucket = Bucket::open(url, &args.which, backend)?;
+    let log = bucket.engine.log(&args.log)?;
+    let copied = sink.copy(&bucket.engine, &log, args.from.0);
+    sink.out.flush()?;
+    copied?;
+    Ok(if sink.lost { Exit::Lost } else { Exit::Ok })
 }
 
 /// When a manifest was last written: whoever opens for writing does so first.

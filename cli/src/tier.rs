@@ -72,6 +72,11 @@ impl Tiering {
         Ok(tiering)
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
     /// What an engine is opened with.
     pub(crate) fn components(&self) -> Components {
         Components { archive: Some(Arc::clone(&self.archive) as _), ..Components::default() }

@@ -26,8 +26,13 @@ fn what_was_appended_leaves_and_comes_back() {
     let kept = file_bytes(&place.path("wal"));
     assert!(kept < text.len() as u64 / 2, "{kept} bytes of {} stay", text.len());
     assert_eq!(place.run(&["read", "x", "--dir", "wal", "--tier", &url]).ok().out, text);
-    // Without the tier it is told where the rest is.
+    // The directory remembers its tier; without it, it is told where the rest is.
+    assert_eq!(place.run(&["read", "x", "--dir", "wal"]).ok().out, text);
+    let file = place.wal("tier-url");
+    let remembered = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
     place.run(&["read", "x", "--dir", "wal"]).code(2).says(&["archive"]);
+    std::fs::write(&file, remembered).unwrap();
     let status = place.run(&["tier", "status", "--dir", "wal", "--tier", &url, "--json"]).ok();
     let status: serde_json::Value = serde_json::from_str(&status.text()).unwrap();
     assert_eq!(status["segments_behind"], 0, "{status}");

@@ -213,16 +213,16 @@ fn copy(
 }
 
 /// Says that what is here is unfinished, before anything else is here.
-fn begin(target: &dyn Storage) -> Result<()> {
-    let doing = |e| Error::io("beginning the backup", e);
+pub(crate) fn begin(target: &dyn Storage) -> Result<()> {
+    let doing = |e| Error::io("beginning the copy", e);
     let mark = target.create(names::UNFINISHED).map_err(doing)?;
     target.sync(&mark).map_err(doing)?;
     target.sync_dir().map_err(doing)
 }
 
 /// Everything is durable: it is a directory from here on.
-fn end(target: &dyn Storage) -> Result<()> {
-    let doing = |e| Error::io("ending the backup", e);
+pub(crate) fn end(target: &dyn Storage) -> Result<()> {
+    let doing = |e| Error::io("ending the copy", e);
     target.sync_dir().map_err(doing)?;
     target.remove(names::UNFINISHED).map_err(doing)?;
     target.sync_dir().map_err(doing)

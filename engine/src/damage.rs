@@ -21,7 +21,7 @@ use crate::io::Mode;
 use crate::io::buf::AlignedBuf;
 use crate::lsn::{LogId, Lsn, SegmentId};
 use crate::stream::open_segment;
-use crate::work::{BATCH, BODY, Found, GAP, MET, PART, RECORDS, TAIL, Work};
+use crate::work::{BATCH, BODY, Found, GAP, MET, MISSING, PART, RECORDS, TAIL, Work};
 
 /// What recovery has to say about a shard.
 #[derive(Default)]
@@ -39,6 +39,7 @@ pub(crate) fn reason(code: u16) -> &'static str {
         BATCH => "the batch is damaged beyond its run table",
         GAP => "records are missing between batches that are there",
         MET => "a reader could not read it",
+        MISSING => "it was not in the tier that the directory was restored from",
         PART => "a part of the record is missing",
         TAIL => "a durable batch is missing, and nothing tells what it held of this log",
         _ => "a reason that this version does not know",

@@ -144,13 +144,13 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<(String, Name)>> {
     Ok(names.into_iter().map(|name| (name.clone(), names::parse(&name))).collect())
 }
 
-/// A backup that did not end, or has not yet: nobody knows what is missing.
+/// A backup or a restore that did not end, or has not yet: nobody knows what is missing.
 fn refuse_unfinished(config: &Config, files: &[(String, Name)]) -> Result<()> {
     if files.iter().all(|(_, name)| *name != Name::Unfinished) {
         return Ok(());
     }
     Err(Error::NotOurs(format!(
-        "{} is an unfinished backup: wait for its end, or remove it and make it again",
+        "{} is an unfinished backup or restore: wait for its end, or remove it and make it again",
         config.dir.display()
     )))
 }

@@ -145,7 +145,7 @@ impl Engine {
 fn look(port: &Arc<Port>, logs: &[LogId]) -> Result<Frame> {
     let taken = Arc::new(Mutex::new(None));
     let (theirs, logs) = (Arc::clone(&taken), logs.iter().copied().collect::<BTreeSet<_>>());
-    let shard = port.view.shard;
+    let (shard, view) = (port.view.shard, Arc::clone(&port.view));
     let look = move |manifest: &Manifest| {
         let (state, facts) = (&manifest.state, &manifest.state.facts);
         let known = logs.iter().filter_map(|log| state.logs.get(*log));
@@ -160,8 +160,18 @@ fn look(port: &Arc<Port>, logs: &[LogId]) -> Result<Frame> {
         edits.extend(damages.copied().map(Edit::Damage));
         let (directory, lineage, term) = (facts.directory, facts.lineage, state.term);
         let (flags, seq) = (SNAPSHOT, manifest.seq());
-        let frame =
-            Frame { flags, directory, lineage, shard, term, seq, edits, ..Frame::default() };
+        let durable = view.durable();
+        let frame = Frame {
+            flags,
+            directory,
+            lineage,
+            shard,
+            term,
+            seq,
+            durable,
+            edits,
+            ..Frame::default()
+        };
         *theirs.lock() = Some(frame);
     };
     let reply = Reply::new();

@@ -31,6 +31,7 @@ pub(crate) const GAP: u16 = 4;
 pub(crate) const TAIL: u16 = 5;
 pub(crate) const MET: u16 = 6;
 pub(crate) const PART: u16 = 7;
+pub(crate) const MISSING: u16 = 8;
 
 /// Damages noted last among which the same one is looked for.
 const SAME_MAX: usize = 64;

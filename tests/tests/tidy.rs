@@ -71,6 +71,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["hold", "publish", "reopen", "tier"],
     &["backup"],
+    &["import"],
 ];
 
 /// Modules that are parts of one thing, in one row: they may import each other.

@@ -36,6 +36,73 @@ pub fn segment(header: &ObjectHeader, again: u32) -> Result<Key> {
     Key::new(format!("{prefix}{segment:016x}-{seq:016x}-{crc:08x}{again}"))
 }
 
+/// The name of an object, from what it says.
+///
+/// # Errors
+/// None that occurs.
+pub fn key_of(name: &Named) -> Result<Key> {
+    let header = ObjectHeader {
+        directory: name.directory,
+        lineage: name.lineage,
+        shard: name.shard,
+        segment: name.segment,
+        last_seq: name.last_seq,
+        last_crc: name.last_crc,
+        ..ObjectHeader::default()
+    };
+    segment(&header, name.again)
+}
+
+/// The manifests of a directory begin with this.
+#[must_use]
+pub fn manifest_prefix(directory: u64, lineage: u64) -> String {
+    format!("{}manifest/", prefix(directory, lineage))
+}
+
+/// The name of its manifest of this number.
+///
+/// # Errors
+/// None that occurs.
+pub fn manifest(directory: u64, lineage: u64, number: u64) -> Result<Key> {
+    Key::new(format!("{}{number:016x}", manifest_prefix(directory, lineage)))
+}
+
+/// The control objects of a directory begin with this.
+#[must_use]
+pub fn control_prefix(directory: u64, lineage: u64) -> String {
+    format!("{}control/", prefix(directory, lineage))
+}
+
+/// The name of its control object of this number.
+///
+/// # Errors
+/// None that occurs.
+pub fn control(directory: u64, lineage: u64, number: u64) -> Result<Key> {
+    Key::new(format!("{}{number:016x}", control_prefix(directory, lineage)))
+}
+
+/// The number at the end of the name of a manifest or a control object.
+#[must_use]
+pub fn parse_numbered(key: &Key) -> Option<u64> {
+    let (folder, number) = key.as_str().rsplit_once('/')?;
+    let (owner, kind) = folder.split_once('/')?;
+    parse_owner(owner).filter(|_| ["manifest", "control"].contains(&kind))?;
+    hex16(number)
+}
+
+/// Directory and lineage, from the first part of a name.
+#[must_use]
+pub fn parse_owner(owner: &str) -> Option<(u64, u64)> {
+    let (directory, lineage) = owner.split_once('-')?;
+    Some((hex16(directory)?, hex16(lineage)?))
+}
+
+/// Exactly as it is written here.
+fn hex16(text: &str) -> Option<u64> {
+    let number = u64::from_str_radix(text, 16).ok()?;
+    (format!("{number:016x}") == text).then_some(number)
+}
+
 /// What the name of an object says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Named {

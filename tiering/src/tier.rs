@@ -1,7 +1,8 @@
 //! The tier at work: what is sealed is uploaded, proven and marked, by a thread of its own.
 //!
 //! Invariants:
-//! - A segment is marked only once its object is proven and holds every record of it that is kept.
+//! - A segment is marked only once its object is proven, holds every record of it that is kept, and
+//!   is listed in the remote manifest.
 //!   One with damage that nobody gave up is uploaded around, told, and stays: so the local copy of
 //!   what is left of it is not collected.
 //! - Segments of a shard go oldest first; one that cannot be uploaded keeps none of another shard
@@ -10,21 +11,28 @@
 //!   reader ever waits for it.
 //! - It can be stopped at any moment, and takes up where its marks end.
 //!
-//! Not here: one upload (`upload`), what leaves the local disk then (the engine's `gc`).
+//! Not here: one upload (`upload`), the remote manifest (`remote`), what leaves the local disk then
+//! (the engine's `gc`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sapwood::format::DamageFacts;
 use sapwood::{Engine, SealedSegment, SegmentId, ShardId};
 
 use crate::archive::StoreArchive;
+use crate::layout;
 use crate::object::Packing;
 use crate::pace::{Backoff, Bucket};
+use crate::remote::{Entry, Keeper};
 use crate::store::ObjectStore;
 use crate::upload::{NotUploaded, Proven, upload};
+
+/// Objects that one manifest lists more than the one before: a manifest for each would be a request
+/// for each.
+const LISTED_AT_ONCE: usize = 4;
 
 /// How a tier works. Plain numbers; all of it can be changed while it runs, but for `packing`.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,9 @@ pub struct Settings {
     /// A segment with damage is looked at again after this: somebody may have given up what is
     /// damaged (`salvage`). Default 10 min.
     pub damaged_again_after: Duration,
+    /// How often the store is told what changed about logs (settings, starts, deletions, epochs),
+    /// beside what objects tell by themselves. Default 10 s.
+    pub facts_every: Duration,
     /// How records are packed.
     pub packing: Packing,
 }
@@ -47,6 +58,7 @@ impl Default for Settings {
             bytes_per_second: Some(64 << 20),
             look_every: Duration::from_secs(1),
             damaged_again_after: Duration::from_secs(600),
+            facts_every: Duration::from_secs(10),
             packing: Packing::default(),
         }
     }
@@ -98,6 +110,8 @@ struct Shared {
     stopping: bool,
     /// Somebody wants it to look now.
     hurry: bool,
+    /// Somebody waits for the store to be told of the logs.
+    facts_wanted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -204,11 +218,12 @@ impl Tier {
         self.common.changed.notify_all();
     }
 
-    /// Waits until all that is sealed now is tiered, or is damaged; false when that takes longer.
-    /// Blocks.
+    /// Waits until all that is sealed now is tiered, or is damaged, and the store was told what is
+    /// the case with the logs; false when that takes longer. Blocks.
     #[must_use]
     pub fn drain(&self, engine: &Engine, limit: Duration) -> bool {
         let until = Instant::now() + limit;
+        self.common.lock().facts_wanted = true;
         let all = engine.sealed_segments();
         let wanted: BTreeSet<_> = all.iter().map(|one| (one.shard, one.segment)).collect();
         loop {
@@ -221,7 +236,9 @@ impl Tier {
             });
             // Marked is not told yet: the status is to say so, too.
             let behind = sealed.iter().filter(|one| !one.tiered).count() as u64;
-            if !open && self.common.lock().status.segments_behind <= behind {
+            let told =
+                |shared: &Shared| !shared.facts_wanted && shared.status.segments_behind <= behind;
+            if !open && told(&self.common.lock()) {
                 return true;
             }
             if Instant::now() >= until {
@@ -246,6 +263,12 @@ impl Drop for Tier {
 
 type Name = (ShardId, SegmentId);
 
+/// Microseconds since 1970.
+fn wall_us() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_micros() as u64)
+}
+
 /// What the thread owns.
 struct Work {
     engine: Engine,
@@ -260,6 +283,11 @@ struct Work {
     seen: BTreeMap<Name, Instant>,
     /// Those with damage, and when that was found.
     damaged: BTreeMap<Name, (Instant, Vec<DamageFacts>)>,
+    keeper: Keeper,
+    /// Proven and not listed yet.
+    proven: Vec<(SealedSegment, Proven)>,
+    /// When the store was told of the logs.
+    facts_told: Option<Instant>,
 }
 
 impl Work {
@@ -270,7 +298,13 @@ impl Work {
         common: Arc<Common>,
     ) -> Self {
         let seed = engine.facts().directory;
+        // Whoever it was, a later start is another writer.
+        let writer = wall_us() ^ u64::from(std::process::id()) << 48;
+        let keeper = Keeper::new(engine.clone(), Arc::clone(&store), writer);
         Self {
+            keeper,
+            proven: Vec::new(),
+            facts_told: None,
             engine,
             store,
             archive,
@@ -295,41 +329,91 @@ impl Work {
 
     /// Uploads all that is sealed now; true when something did not go well.
     fn round(&mut self) -> bool {
-        let (mut failed, mut stuck) = (false, BTreeSet::new());
+        let mut stuck = BTreeSet::new();
         self.tell();
+        // Before anything is sent: it may be another's by now.
+        let mut failed = self.list();
         for sealed in self.behind() {
             let name = (sealed.shard, sealed.segment);
             let again = self.settings.damaged_again_after;
+            if failed && stuck.is_empty() {
+                break;
+            }
             if self.damaged.get(&name).is_some_and(|(at, _)| at.elapsed() < again) {
                 continue;
             }
             if stuck.contains(&sealed.shard) || !self.common.wait(Duration::ZERO, true) {
                 continue;
             }
-            match self.upload(&sealed).and_then(|proven| self.mark(&sealed, proven)) {
-                Ok(()) => {
-                    self.backoff.succeeded();
-                    let mut shared = self.common.lock();
-                    (shared.status.failures, shared.status.last_failure) = (0, None);
-                }
+            match self.upload(&sealed) {
+                Ok(proven) => self.proven.push((sealed, proven)),
                 Err(NotUploaded::Gone) => {}
                 Err(error) => {
                     stuck.insert(sealed.shard);
                     failed = true;
-                    let mut shared = self.common.lock();
-                    shared.status.failures = shared.status.failures.saturating_add(1);
-                    shared.status.last_failure = Some(error.to_string());
+                    self.failed(&error);
                 }
+            }
+            if self.proven.len() >= LISTED_AT_ONCE {
+                failed |= self.list();
             }
             self.tell();
         }
+        failed |= !self.proven.is_empty() && self.list();
+        self.tell();
         failed
+    }
+
+    fn failed(&self, error: &NotUploaded) {
+        let mut shared = self.common.lock();
+        shared.status.failures = shared.status.failures.saturating_add(1);
+        shared.status.last_failure = Some(error.to_string());
+    }
+
+    /// Lists what is proven, with what is to be told of the logs, and marks it then. True when that
+    /// did not go well: it is listed later.
+    fn list(&mut self) -> bool {
+        let due = self.facts_told.is_none_or(|at| at.elapsed() >= self.settings.facts_every);
+        let wanted = self.common.lock().facts_wanted;
+        let facts = due || wanted;
+        if self.proven.is_empty() && !facts {
+            return false;
+        }
+        let entry = |(_, one): &(SealedSegment, Proven)| {
+            let name = layout::parse(&one.key)?;
+            Some((name, Entry { bytes: one.bytes, crc: one.crc }))
+        };
+        let entries: Vec<_> = self.proven.iter().filter_map(entry).collect();
+        let listed = self.keeper.list(&entries, facts, wall_us()).map_err(NotUploaded::Listing);
+        let marked = listed.and_then(|()| {
+            let proven = std::mem::take(&mut self.proven);
+            proven.into_iter().try_for_each(|(sealed, proven)| self.mark(&sealed, proven))
+        });
+        if let Err(error) = marked {
+            self.failed(&error);
+            return true;
+        }
+        self.backoff.succeeded();
+        let mut shared = self.common.lock();
+        (shared.status.failures, shared.status.last_failure) = (0, None);
+        if facts {
+            self.facts_told = Some(Instant::now());
+            // Who asked meanwhile asked for what is the case now.
+            shared.facts_wanted &= !wanted;
+        }
+        false
     }
 
     /// What is sealed and not tiered, oldest first.
     fn behind(&self) -> Vec<SealedSegment> {
         let mut behind = self.engine.sealed_segments();
-        behind.retain(|sealed| !sealed.tiered);
+        let proven = |sealed: &SealedSegment| {
+            let same = |(one, _): &(SealedSegment, Proven)| {
+                (one.shard, one.segment) == (sealed.shard, sealed.segment)
+            };
+            self.proven.iter().any(same)
+        };
+        behind.retain(|sealed| !sealed.tiered && !proven(sealed));
         behind
     }
 
@@ -366,7 +450,8 @@ impl Work {
 
     /// Brings the status up to what is the case.
     fn tell(&mut self) {
-        let behind = self.behind();
+        let mut behind = self.engine.sealed_segments();
+        behind.retain(|sealed| !sealed.tiered);
         let names: BTreeSet<Name> = behind.iter().map(|one| (one.shard, one.segment)).collect();
         self.seen.retain(|name, _| names.contains(name));
         self.damaged.retain(|name, _| names.contains(name));

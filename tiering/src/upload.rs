@@ -22,6 +22,7 @@ use crate::gather::{Extent, gather};
 use crate::layout;
 use crate::object::{ObjectHeader, Packing, Stretch, verify};
 use crate::pack::{NotPacked, Packed, pack};
+use crate::remote::NotListed;
 use crate::store::{Key, ObjectStore, StoreError};
 
 /// Bytes of one read of a segment, and of one get.
@@ -44,6 +45,8 @@ pub struct Proven {
     pub key: Key,
     /// Its bytes.
     pub bytes: u64,
+    /// CRC32C of all of it, as the store has it.
+    pub crc: u32,
     /// It was there already: an earlier attempt had written it.
     pub found: bool,
     /// Damage in the segment that nobody has given up: these records are in no object.
@@ -64,6 +67,8 @@ pub enum NotUploaded {
     Pack(NotPacked),
     /// The store.
     Store(StoreError),
+    /// It is there, and the remote manifest does not say so yet.
+    Listing(NotListed),
     /// Names of this object are taken by objects that are not it, or are damaged: somebody has to
     /// look.
     Foreign(Key),
@@ -77,6 +82,7 @@ impl fmt::Display for NotUploaded {
             Self::Engine(e) => write!(f, "asking the engine: {e}"),
             Self::Pack(e) => write!(f, "making the object: {e}"),
             Self::Store(e) => write!(f, "the store: {e}"),
+            Self::Listing(e) => write!(f, "listing it: {e}"),
             Self::Foreign(key) => write!(f, "{key} is there and is not what it must be"),
         }
     }
@@ -107,8 +113,12 @@ pub fn upload(
     for again in 0..NAMES_MAX {
         let key = layout::segment(&header, again)?;
         let Some(found) = place(store, &key, &packed, &header, spent)? else { continue };
-        let bytes = packed.bytes.len() as u64;
-        return Ok(Proven { key, bytes, found, damages: not_given_up(packed) });
+        // An earlier attempt may have packed it otherwise.
+        let (bytes, crc) = match found {
+            true => (store.len(&key)?, store.checksum(&key)?),
+            false => (packed.bytes.len() as u64, crc32c::crc32c(&packed.bytes)),
+        };
+        return Ok(Proven { key, bytes, crc, found, damages: not_given_up(packed) });
     }
     Err(NotUploaded::Foreign(layout::segment(&header, 0)?))
 }

@@ -79,7 +79,7 @@ pub fn settled_with(dir: &Path, archive: Option<Arc<dyn Archive>>) -> (Engine, [
 /// each has the name that it must have.
 pub fn in_objects(store: &dyn ObjectStore) -> BTreeMap<LogId, BTreeMap<Lsn, Vec<u8>>> {
     let mut found: BTreeMap<LogId, BTreeMap<Lsn, Vec<u8>>> = BTreeMap::new();
-    for listed in store.list("", None, 10_000).unwrap() {
+    for listed in segments_in(store) {
         let bytes = store.get(&listed.key, 0..listed.bytes).unwrap();
         let verified = verify(&bytes, &mut |record, _| {
             let log = found.entry(record.header.log).or_default();
@@ -89,4 +89,18 @@ pub fn in_objects(store: &dyn ObjectStore) -> BTreeMap<LogId, BTreeMap<Lsn, Vec<
         assert_eq!(layout::segment(&header, 0).unwrap(), listed.key);
     }
     found
+}
+
+/// The objects of segments in a store: beside them stand manifests and control objects.
+pub fn segments_in(store: &dyn ObjectStore) -> Vec<sapwood_tiering::store::Listed> {
+    let mut listed = store.list("", None, 10_000).unwrap();
+    listed.retain(|listed| layout::parse(&listed.key).is_some());
+    listed
+}
+
+/// Their names, without a request.
+pub fn segment_keys(store: &sapwood_tiering::store::SimStore) -> Vec<sapwood_tiering::store::Key> {
+    let mut keys = store.keys();
+    keys.retain(|key| layout::parse(key).is_some());
+    keys
 }
