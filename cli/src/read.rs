@@ -41,8 +41,8 @@ pub(crate) struct Args {
     /// The directory; without one, the store of --tier is read as it is
     #[arg(long, value_name = "DIR", required_unless_present = "tier")]
     dir: Option<PathBuf>,
-    /// The store (file://PATH, s3://BUCKET/PREFIX) that records of the directory went to [default: the one it was given
-    /// once]
+    /// The store (file://PATH, s3://BUCKET/PREFIX) that records of the directory went to [default:
+    /// the one it was given once]
     #[arg(long, value_name = "URL")]
     tier: Option<String>,
     #[command(flatten)]

@@ -22,8 +22,8 @@ use crate::tier::Tiering;
 /// Every byte that is read is checked, and all of the new directory is read back. It goes into a
 /// directory that is missing or empty. Until it is finished every command refuses it; after a
 /// failure run it again. What was appended and not uploaded is gone; the new directory goes on
-/// under higher epochs, and its uploads go beside the old ones. Records that are missing in the store, or
-/// damaged, are told, and damaged in the new directory (exit code 3).
+/// under higher epochs, and its uploads go beside the old ones. Records that are missing in the
+/// store, or damaged, are told, and damaged in the new directory (exit code 3).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,5 @@
-//! An object of the tier: trailer, footer, facts, and the walk through all of it. The judge is in the library, so
-//! that a finding replays as a plain test (tests/tests/fuzz_regressions.rs).
+//! An object of the tier: trailer, footer, facts, and the walk through all of it. The judge is in
+//! the library, so that a finding replays as a plain test (tests/tests/fuzz_regressions.rs).
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

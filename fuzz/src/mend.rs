@@ -1,7 +1,7 @@
 //! Makes every CRC of a structure right, so that what stands behind the CRCs is reached.
 //!
-//! Invariant: knows the layout only as FORMAT.md (of engine and tiering) draws it, by offsets, and sums with a CRC32C of
-//! its own: a second opinion on both. Lengths are hostile here too.
+//! Invariant: knows the layout only as FORMAT.md (of engine and tiering) draws it, by offsets, and
+//! sums with a CRC32C of its own: a second opinion on both. Lengths are hostile here too.
 //! Not here: what is then true of the bytes (the judges).
 
 use super::NONCE;

@@ -1,7 +1,7 @@
 //! A shard in small: what `shard::turn` does between the callers and a device, without segments.
 //!
-//! Invariants, as in `shard`: it declares that it parks and looks once more; a batch is written when
-//! all of its slots are filled, and at most [`DEPTH`] are under way; one becomes durable, then
+//! Invariants, as in `shard`: it declares that it parks and looks again; a batch is written once
+//! all its slots are filled, and at most [`DEPTH`] are under way; one becomes durable, then
 //! enters the view, then is acked, then its callers are woken. A batch that is written holds whole
 //! records, all of them, whoever was still copying.
 //!

@@ -1,4 +1,4 @@
-//! Models of a whole engine: its own threads, its shard's turns, its readers, on the simulated disk.
+//! Models of a whole engine: its threads, its shard's turns, its readers, on the simulated disk.
 //!
 //! Each says what may not happen. Not here: parts of it, which run a hundred times as often.
 
