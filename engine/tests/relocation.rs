@@ -128,6 +128,32 @@ fn relocate() {
     life.close();
 }
 
+/// A copy took over the header of a batch whose run table was packed, and wrote another kind of
+/// table behind it: all its records were damage (found by `sim_power_cuts`).
+#[test]
+fn records_of_batches_with_many_runs_move() {
+    let disk = SimStorage::new(64, Faults::default());
+    let mut life = Life::open_with(&disk, config(), Model::new(), false, None);
+    let a = life.writer("a");
+    let names = ["b", "c", "d", "e", "f", "g"];
+    let writers = names.map(|name| life.writer(name));
+    for _ in 0..51 {
+        life.append(&a, "a", 12);
+        let members: Vec<_> = writers.iter().zip(names).map(|(of, name)| (of, name, 1)).collect();
+        life.append_atomic(&members);
+    }
+    life.idle(60);
+    thin(&mut life);
+    assert!(collect(&mut life).relocated_segments >= 2);
+    check_files(&life);
+    for name in names {
+        let mut reader = life.engine.log(name).unwrap().reader(From::Start).unwrap();
+        let mut next = 0;
+        read_on(&mut reader, name, &mut next, u64::MAX);
+        assert_eq!(next, life.model[name].acked, "{name}");
+    }
+}
+
 /// In the background, while others append; the old files become the next spares.
 #[test]
 fn relocate_and_recycle() {
