@@ -128,7 +128,7 @@ impl Handle for Appender {
         Ok(Arc::clone(waiter))
     }
 
-    fn wait(&mut self, waiter: Self::Ticket) -> Result<()> {
+    fn wait(waiter: Self::Ticket) -> Result<()> {
         loop {
             match waiter.state.load(Ordering::Acquire) {
                 DURABLE => return Ok(()),
@@ -290,7 +290,7 @@ mod tests {
                         for count in 0..50 {
                             let payload = format!("{thread}:{count}").repeat(1 + count * 7);
                             let ticket = appender.submit(payload.as_bytes()).unwrap();
-                            appender.wait(ticket).unwrap();
+                            Appender::wait(ticket).unwrap();
                             acked.push(payload.into_bytes());
                         }
                         acked
@@ -333,7 +333,7 @@ mod tests {
         let mut baseline = Baseline::start(file, Way::Buffered).unwrap();
         let mut appender = baseline.appender().unwrap();
         let ticket = appender.submit(b"never").unwrap();
-        assert!(appender.wait(ticket).is_err());
+        assert!(Appender::wait(ticket).is_err());
         drop(appender);
         assert!(baseline.stop().is_err());
     }

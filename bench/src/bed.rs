@@ -8,19 +8,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sapwood::io::Durable;
-use sapwood::{Config, DurableMethod, Engine, Writer};
+use sapwood::{Config, DurableMethod, Engine, Log, LogOptions, ShardMetrics, Writer};
 
 use crate::folder::Folder;
 use crate::ring::Method;
 use crate::subject::{Cell, Segments};
 
-/// The log that every row appends to.
+/// The log that rows append to, and the folder of several.
 const LOG: &str = "bench";
+/// Threads that open writers.
+const OPENERS: usize = 16;
 /// The largest batch: two user batches of 1 MiB, with their headers, can share one write.
 const BATCH_BYTES_MAX: u32 = 4 << 20;
 /// How long a segment may take to be written ahead.
@@ -33,8 +36,9 @@ const NAMING: Duration = Duration::from_millis(100);
 /// The engine, ready to be measured. Closed and removed when dropped.
 pub(crate) struct Bed {
     pub(crate) engine: Engine,
-    pub(crate) writer: Writer,
-    pub(crate) log: sapwood::Log,
+    /// One of each log.
+    pub(crate) writers: Arc<[Writer]>,
+    pub(crate) logs: Vec<Log>,
     /// Bytes of one segment; what was written before the run, where it was.
     segment_bytes: u64,
     segments: Segments,
@@ -105,19 +109,25 @@ impl Bed {
         segments: Segments,
         pause: impl FnMut(),
     ) -> Result<Bed> {
-        let log = engine.log(LOG)?;
-        let writer = log.writer()?;
-        writer.append(&[0; 64]).wait().map_err(|rejected| rejected.error)?;
+        let logs = make_logs(&engine, cell.load.logs)?;
+        let writers: Arc<[Writer]> = make_writers(&logs)?.into();
+        let first = writers.first().context("a load has a log")?;
+        first.append(&[0; 64]).wait().map_err(|rejected| rejected.error)?;
         let segment_bytes = cell.segment_bytes;
         if segments == Segments::Prewritten {
             wait_for_segments(&dir, segment_bytes, pause)?;
         }
-        Ok(Bed { engine, writer, log, segment_bytes, segments, dir })
+        Ok(Bed { engine, writers, logs, segment_bytes, segments, dir })
     }
 
     /// Bytes of batches so far.
     pub(crate) fn used(&self) -> u64 {
         self.engine.batch_bytes()
+    }
+
+    /// Metrics of the only shard.
+    pub(crate) fn counted(&self) -> ShardMetrics {
+        self.engine.metrics().into_iter().next().unwrap_or_default()
     }
 
     /// Whether so many bytes more are still prewritten.
@@ -142,6 +152,33 @@ impl Drop for Bed {
         let _ = self.engine.close();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn make_logs(engine: &Engine, count: usize) -> Result<Vec<Log>> {
+    if count <= 1 {
+        return Ok(vec![engine.log(LOG)?]);
+    }
+    let options = LogOptions::default();
+    let names: Vec<String> = (0..count).map(|n| format!("{LOG}/{n:06}")).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), &options)).collect();
+    Ok(engine.create_many(&wanted)?)
+}
+
+/// Each opening waits for a write of the manifest, so several threads open.
+fn make_writers(logs: &[Log]) -> Result<Vec<Writer>> {
+    if logs.len() == 1 {
+        return Ok(vec![logs[0].writer()?]);
+    }
+    let part = logs.len().div_ceil(OPENERS);
+    thread::scope(|scope| {
+        let open = |logs: &[Log]| logs.iter().map(Log::writer).collect::<Result<Vec<_>, _>>();
+        let parts: Vec<_> = logs.chunks(part).map(|logs| scope.spawn(move || open(logs))).collect();
+        let mut all = Vec::with_capacity(logs.len());
+        for part in parts {
+            all.extend(part.join().map_err(|_| anyhow!("a thread panicked"))??);
+        }
+        Ok(all)
+    })
 }
 
 fn settings(cell: &Cell, dir: &Path, segments: Segments) -> Result<Config> {

@@ -3,7 +3,7 @@
 //! Each goal comes from measurements of the rivals and of prototypes on one machine; ratios
 //! travel to other machines, absolute numbers (CPU, tickets) less so.
 //!
-//! Not here: running them (`figures`), judging (`report`).
+//! Not here: running them (`scenario`), judging (`report`), cells without a claim (`scenarios`).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::report::{Claim, Goal};
 use crate::ring::Method;
 use crate::sample::Metric;
 use crate::sapwood_rows::{Driven, Sapwood};
-use crate::subject::{RawRead, RawWrite, Rival, Segments, Subject};
+use crate::subject::{GroupCommit, RawRead, RawWrite, Segments, Subject};
 
 /// Unsealed bytes that the recovery cell reads back.
 pub const RECOVERY_BYTES: u64 = 1 << 30;
@@ -34,7 +34,7 @@ pub struct Plan {
     /// For `--only`.
     pub name: &'static str,
     /// In words.
-    pub title: &'static str,
+    pub title: String,
     /// The load.
     pub load: Load,
     /// Size of Sapwood's prewritten segments.
@@ -72,24 +72,24 @@ pub fn all(pace: Pace, ways: &[Way]) -> Vec<Plan> {
 }
 
 impl Pace {
-    fn load(self, threads: usize, outstanding: usize, record_bytes: usize) -> Load {
+    pub(crate) fn load(self, threads: usize, outstanding: usize, record_bytes: usize) -> Load {
         let Pace { warm_up, window } = self;
-        Load { threads, outstanding, record_bytes, records: 1, rate: None, warm_up, window }
+        Load { threads, outstanding, record_bytes, warm_up, window, ..Load::default() }
     }
 
     /// No longer than prewritten segments last.
-    fn short(self) -> Pace {
+    pub(crate) fn short(self) -> Pace {
         let window = self.window.min(WINDOW_MAX);
         Pace { warm_up: self.warm_up.min(window.mul_f64(0.2)), window }
     }
 }
 
 /// Sapwood on prewritten segments, on fresh ones, and the rivals.
-fn rows(ways: &[Way], threads: Option<usize>) -> Vec<Box<dyn Subject>> {
+pub(crate) fn rows(ways: &[Way], threads: Option<usize>) -> Vec<Box<dyn Subject>> {
     let mut rows: Vec<Box<dyn Subject>> =
         vec![Box::new(Sapwood::new(Segments::Prewritten)), Box::new(Sapwood::new(Segments::Fresh))];
     for way in ways {
-        rows.push(Box::new(Rival { way: *way, threads }));
+        rows.push(Box::new(GroupCommit { way: *way, threads }));
     }
     rows
 }
@@ -116,7 +116,7 @@ fn one_writer(pace: Pace, ways: &[Way]) -> Plan {
     let floor = Some("floor");
     Plan {
         name: "one-writer",
-        title: "one writer, 128 B, each append waits; the floor writes 4 KiB",
+        title: "one writer, 128 B, each append waits; the floor writes 4 KiB".to_owned(),
         load: pace.load(1, 1, 128),
         segment_bytes: SEGMENT_SMALL,
         subjects,
@@ -137,7 +137,7 @@ fn blocked(pace: Pace, ways: &[Way], threads: usize) -> Plan {
     let baseline = Some("baseline");
     Plan {
         name,
-        title,
+        title: title.to_owned(),
         load: pace.load(threads, 1, 1024),
         segment_bytes: SEGMENT_LARGE,
         subjects: rows(ways, None),
@@ -151,7 +151,8 @@ fn blocked(pace: Pace, ways: &[Way], threads: usize) -> Plan {
 fn tickets_64(pace: Pace, ways: &[Way]) -> Plan {
     Plan {
         name: "tickets-64",
-        title: "64 outstanding, 1 KiB: 2 threads x 32 tickets, the rival with 64 threads",
+        title: "64 outstanding, 1 KiB: 2 threads x 32 tickets, the rival with 64 threads"
+            .to_owned(),
         load: pace.short().load(2, 32, 1024),
         segment_bytes: SEGMENT_LARGE,
         subjects: rows(ways, Some(64)),
@@ -159,14 +160,14 @@ fn tickets_64(pace: Pace, ways: &[Way]) -> Plan {
     }
 }
 
-fn tickets(pace: Pace, record_bytes: usize) -> Plan {
+pub(crate) fn tickets(pace: Pace, record_bytes: usize) -> Plan {
     let (name, title, goal) = match record_bytes {
         128 => ("tickets-128", "2 threads x 1,024 tickets of 128 B", 3_000_000.0),
         _ => ("tickets-1k", "2 threads x 1,024 tickets of 1 KiB", 1_000_000.0),
     };
     Plan {
         name,
-        title,
+        title: title.to_owned(),
         load: pace.short().load(2, 1024, record_bytes),
         segment_bytes: SEGMENT_LARGE,
         subjects: rows(&[], None),
@@ -174,10 +175,10 @@ fn tickets(pace: Pace, record_bytes: usize) -> Plan {
     }
 }
 
-fn large(pace: Pace, ways: &[Way]) -> Plan {
+pub(crate) fn large(pace: Pace, ways: &[Way]) -> Plan {
     Plan {
         name: "large",
-        title: "4 writers x 64 KiB, each append waits",
+        title: "4 writers x 64 KiB, each append waits".to_owned(),
         load: pace.short().load(4, 1, 64 << 10),
         segment_bytes: SEGMENT_LARGE,
         subjects: rows(ways, None),
@@ -185,14 +186,15 @@ fn large(pace: Pace, ways: &[Way]) -> Plan {
     }
 }
 
-fn bulk(pace: Pace) -> Plan {
+pub(crate) fn bulk(pace: Pace) -> Plan {
     let raw = |name, method| RawWrite { name, depth: 4, method };
     let mut subjects = rows(&[], None);
     subjects.push(Box::new(raw("raw-4", None)));
     subjects.push(Box::new(raw("unsynced-4", Some(Method::Unsynced))));
     Plan {
         name: "bulk",
-        title: "1 MiB batches of 1 KiB records from 4 threads, beside raw writes of that size",
+        title: "1 MiB batches of 1 KiB records from 4 threads, beside raw writes of that size"
+            .to_owned(),
         load: Load { records: 1024, ..pace.short().load(4, 1, 1024) },
         segment_bytes: SEGMENT_LARGE,
         subjects,
@@ -203,7 +205,8 @@ fn bulk(pace: Pace) -> Plan {
 fn follow(pace: Pace) -> Plan {
     Plan {
         name: "follow",
-        title: "from durable to delivered to a follower in process; 1,000 records a second",
+        title: "from durable to delivered to a follower in process; 1,000 records a second"
+            .to_owned(),
         load: Load { rate: Some(1000.0), ..pace.load(1, 1, 1024) },
         segment_bytes: SEGMENT_SMALL,
         subjects: vec![Box::new(Follow::new(Since::Durable)), Box::new(Follow::new(Since::Append))],
@@ -211,13 +214,14 @@ fn follow(pace: Pace) -> Plan {
     }
 }
 
-fn recovery(pace: Pace) -> Plan {
+pub(crate) fn recovery(pace: Pace) -> Plan {
     let raw = |name, depth| RawRead { name, depth, bytes: RECOVERY_BYTES, recovered: true };
     let memory = claim(Metric::Rss, None, Goal::AtMost(RECOVERY_MB));
     let bandwidth = claim(Metric::Bandwidth, Some("raw-read"), Goal::AtLeast(0.8));
     Plan {
         name: "recovery",
-        title: "opening with 1 GiB of unsealed 1 KiB records, beside raw reads of the same file",
+        title: "opening with 1 GiB of unsealed 1 KiB records, beside raw reads of the same file"
+            .to_owned(),
         load: Load { records: 1024, ..pace.load(1, 1, 1024) },
         segment_bytes: SEGMENT_SMALL,
         subjects: vec![

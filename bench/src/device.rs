@@ -114,7 +114,7 @@ pub fn write_loop(file: File, plan: &WriteLoop, meter: &Meter) -> Result<Sample>
             Some((since, before)) if now - since >= plan.window => {
                 let cost = meter.read()?.since(&before);
                 let bytes = operations * plan.bytes as u64;
-                return Ok(Sample { operations, bytes, cost, latency, peak_rss: None });
+                return Ok(Sample::new(operations, bytes, cost, latency));
             }
             _ => {}
         }
@@ -154,13 +154,8 @@ pub fn read_all(
     let mut ring = Ring::new(file, depth, block)?;
     let before = meter.read()?;
     stream(total, depth, block, &mut ring, Ring::read)?;
-    Ok(Sample {
-        operations: total.div_ceil(block as u64),
-        bytes: total,
-        cost: meter.read()?.since(&before),
-        latency: histogram(),
-        peak_rss: None,
-    })
+    let operations = total.div_ceil(block as u64);
+    Ok(Sample::new(operations, total, meter.read()?.since(&before), histogram()))
 }
 
 #[cfg(test)]

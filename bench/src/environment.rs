@@ -41,6 +41,12 @@ pub struct Environment {
     pub began: u64,
 }
 
+/// What the device under `dir` says of its cache.
+#[must_use]
+pub fn write_cache(dir: &Path) -> Option<String> {
+    read_line(&device_folder(dir)?.join("queue/write_cache"))
+}
+
 impl Environment {
     /// Looks around for data under `dir`.
     #[must_use]

@@ -73,8 +73,8 @@ impl Subject for Follow {
 
     fn run(&mut self, cell: &Cell) -> Result<Sample> {
         let Some(bed) = &self.bed else { return Err(anyhow!("was not prepared")) };
-        let reader = bed.log.reader(From::Tail)?.follow();
-        let sample = run(&bed.writer, reader, &cell.load, self.since, &Meter::new(&cell.dir))?;
+        let reader = bed.logs[0].reader(From::Tail)?.follow();
+        let sample = run(&bed.writers[0], reader, &cell.load, self.since, &Meter::new(&cell.dir))?;
         bed.check()?;
         Ok(sample)
     }
@@ -105,7 +105,7 @@ fn run(
         let latency = follower.join().map_err(|_| anyhow!("the follower panicked"))??;
         let operations = latency.len();
         let bytes = operations * load.record_bytes as u64;
-        Ok(Sample { operations, bytes, cost: cost?, latency, peak_rss: None })
+        Ok(Sample::new(operations, bytes, cost?, latency))
     })
 }
 

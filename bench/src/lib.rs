@@ -1,10 +1,12 @@
 //! The latency harness: what the disk can do, what a rival does, and what Sapwood does, measured
 //! side by side and reported with the place they were measured in.
 //!
-//! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device` (the
-//! floor) → `load` (closed and open loop) → `baseline` (the rival) → `subject` (a row) → `bed`,
-//! `sapwood_rows`, `follow`, `recovery` (Sapwood's) → `cells` (what is claimed) → `figures` →
-//! `report`. By themselves: `roll` (segments that come and go), `soak` (killed again and again).
+//! Reading order: `sample` (a run and its numbers) → `meter` (its cost) → `ring`, `device`,
+//! `methods` (the floor) → `traffic` (what is appended), `load`, `tasks` (closed and open loop, by
+//! a `clock`), `tally` → `baseline` (the rival) → `subject` (a row) → `bed`, `sapwood_rows`,
+//! `verify`, `follow`, `recovery`, `mixed` (Sapwood's) → `rivals` → `cells` (what is claimed),
+//! `scenarios` → `scenario` (runs them) → `report`, `page`, `plots`, `hgrm`, `compare`. By
+//! themselves: `many`, `roll` (segments that come and go), `soak` (killed again and again).
 //!
 //! Invariants: refuses debug builds; every comparison is a ratio inside one interleaved run;
 //! data goes into fresh folders that are removed.
@@ -17,43 +19,97 @@ pub mod baseline;
 mod bed;
 pub mod cells;
 pub mod checkpoints;
+pub mod clock;
+mod compare;
 pub mod device;
+mod dice;
 pub mod environment;
-pub mod figures;
 pub mod floor;
 pub mod folder;
 pub mod follow;
-pub mod latency;
+mod hgrm;
+mod live;
 pub mod load;
 pub mod many;
 pub mod meter;
-pub mod page;
+pub mod methods;
+pub mod mixed;
+mod page;
+mod plots;
 pub mod recovery;
 pub mod report;
 #[allow(unsafe_code)] // Registered memory and submission entries: see the file.
 pub mod ring;
+pub mod rivals;
 pub mod roll;
 pub mod sample;
 pub mod sapwood_rows;
+pub mod scenario;
+pub mod scenarios;
 pub mod soak;
 pub mod subject;
+mod tally;
+pub mod tasks;
+pub mod traffic;
+mod verify;
 
 use anyhow::{Result, bail};
 
-pub use figures::FiguresArgs;
 pub use floor::FloorArgs;
-pub use latency::LatencyArgs;
 pub use many::ManyArgs;
 pub use roll::RollArgs;
+pub use scenario::ScenarioArgs;
+pub use scenarios::{LatencyArgs, LoadArgs};
 pub use soak::SoakArgs;
 
 /// `sapwood bench NAME`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Latency of one writer beside the floor of the device; a page in sapwood-bench/
+    /// How long one durable append takes, beside the floor of the disk and every other durable way
+    ///
+    /// One writer whose appends each wait, then an open loop (latency counts from the intended
+    /// start), then every way to make a block durable, like pg_test_fsync. Ends within a minute.
+    #[command(after_help = "Example:\n  sapwood bench latency --secs 5 --dir /mnt/nvme")]
     Latency(LatencyArgs),
-    /// Every claim about speed, beside the floor and the obvious rival
-    Figures(FiguresArgs),
+    /// How many records and bytes become durable in a second when nobody waits for each
+    ///
+    /// Tickets of 128 B and 1 KiB, async tasks, sizes that differ over many logs, large records,
+    /// batches; what was written is read back and compared.
+    Throughput(ScenarioArgs),
+    /// How long after it is durable a record is with its follower
+    ///
+    /// At 100, 1,000 and 4,000 records a second, small and large; once counted from the moment a
+    /// record is durable, once from the call of its append.
+    Tail(ScenarioArgs),
+    /// How long opening takes after a crash, beside reading the same bytes raw
+    Recovery(ScenarioArgs),
+    /// What appends pay for followers, catch-up reads and truncation beside them
+    ///
+    /// 2,000 appends a second (Poisson) over 1,000 logs (Zipf), 128 B to 16 KiB (Pareto); latency
+    /// from the intended start; each row has one more thing beside it, and takes turns.
+    Mixed(ScenarioArgs),
+    /// Who is first: Sapwood or what one would write oneself, in the same shape, on the same disk
+    ///
+    /// 1, 8, 64 and 256 blocked threads by 128 B, 1 KiB and 16 KiB, one log, one shared writer.
+    /// Rows take turns: Sapwood, the obvious group commit, append and fdatasync under a lock.
+    /// A row counts only when the flushes that the device saw can have covered what it acked.
+    #[command(after_help = "\
+Examples:
+  sapwood bench rivals --secs 0.5
+  sapwood bench rivals --only 64x1KiB --row sapwood --row 'rival: baseline'")]
+    Rivals(ScenarioArgs),
+    /// What any load you like costs: threads, tickets or tasks, sizes, logs, rate
+    ///
+    /// Closed loop unless --rate is given; what was written is read back and compared.
+    #[command(after_help = "\
+Examples:
+  sapwood bench load --threads 64 --bytes 1024
+  sapwood bench load --outstanding 256 --rate 20000 --arrivals poisson
+  sapwood bench load --threads 2 --outstanding 256 --logs 100000 --pick zipf --bytes 512
+  sapwood bench load --threads 2 --outstanding 512 --tasks --compare sapwood-bench/load.json")]
+    Load(LoadArgs),
+    /// Whether every claim about speed holds, beside the floor and the obvious rival
+    Figures(ScenarioArgs),
     /// What the device can do: durable writes and raw bandwidth, without Sapwood
     Floor(FloorArgs),
     /// What a log costs when there are very many: rate, time to open, memory, open files
@@ -93,8 +149,14 @@ const OVERRIDE: &str = "SAPWOOD_BENCH_DEBUG";
 pub fn run(command: &Command) -> Result<()> {
     refuse_debug()?;
     match command {
-        Command::Latency(args) => latency::run(args),
-        Command::Figures(args) => figures::run(args),
+        Command::Latency(args) => scenarios::latency(args),
+        Command::Throughput(args) => scenarios::throughput(args),
+        Command::Tail(args) => scenarios::tail(args),
+        Command::Recovery(args) => scenarios::recovery(args),
+        Command::Mixed(args) => mixed::run(args),
+        Command::Rivals(args) => rivals::run(args),
+        Command::Load(args) => scenarios::load(args),
+        Command::Figures(args) => scenarios::figures(args),
         Command::Floor(args) => floor::run(args),
         Command::ManyLogs(args) => many::run(args),
         Command::Roll(args) => roll::run(args),

@@ -1,22 +1,29 @@
-//! Load: threads that append, closed loop or at a rate, and what they saw.
+//! Load: threads that append, closed loop or open, and what they saw.
 //!
-//! Invariants: an operation counts when it was acked inside the window; at a rate, latency
+//! An open loop (at a rate) with one append outstanding sends and waits on one thread; with more it
+//! sends on one and waits on another, so that a late ack delays no start.
+//!
+//! Invariants: an operation counts when it was acked inside the window; in an open loop latency
 //! counts from the *intended* start, so that a stall is charged to everything it delayed; the
 //! warm-up is never in a number.
 //!
-//! Not here: what a handle does with a payload (`baseline`, `sapwood_rows`).
+//! Not here: what is appended (`traffic`), what a handle does with it (`baseline`,
+//! `sapwood_rows`), async tasks (`tasks`), what was counted (`tally`).
 
 use std::collections::VecDeque;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use hdrhistogram::Histogram;
 
+use crate::clock::{Clock, Wall};
 use crate::meter::Meter;
-use crate::sample::{Sample, histogram};
+use crate::sample::Sample;
+use crate::tally::{Tally, Written};
+use crate::traffic::{Arrivals, Pick, Shared, Sizes, Traffic};
 
 /// Above this many operations outstanding per thread only some are timed, so that the clock does
 /// not become the load.
@@ -31,20 +38,53 @@ pub struct Load {
     pub threads: usize,
     /// Operations each has outstanding; one means it blocks on each.
     pub outstanding: usize,
-    /// Payload bytes of one record.
+    /// What is outstanding are async tasks, each of which awaits its append, on one executor per
+    /// thread.
+    pub tasks: bool,
+    /// Payload bytes of one record, the greatest where lengths differ.
     pub record_bytes: usize,
-    /// Records of one operation: more than one is a batch.
+    /// The least, where lengths differ.
+    pub least_bytes: usize,
+    /// How lengths differ.
+    pub sizes: Sizes,
+    /// Records of one operation: more than one is a batch, of records of one length.
     pub records: usize,
+    /// Logs that are appended to.
+    pub logs: usize,
+    /// Which of them.
+    pub pick: Pick,
     /// Operations a second over all threads; none: as fast as they are acked.
     pub rate: Option<f64>,
+    /// When they begin, at a rate.
+    pub arrivals: Arrivals,
     /// Time before the window.
     pub warm_up: Duration,
     /// The timed window.
     pub window: Duration,
 }
 
+impl Default for Load {
+    fn default() -> Load {
+        Load {
+            threads: 1,
+            outstanding: 1,
+            tasks: false,
+            record_bytes: 128,
+            least_bytes: 128,
+            sizes: Sizes::Fixed,
+            records: 1,
+            logs: 1,
+            pick: Pick::Uniform,
+            rate: None,
+            arrivals: Arrivals::Even,
+            warm_up: Duration::from_millis(200),
+            window: Duration::from_secs(1),
+        }
+    }
+}
+
 impl Load {
-    /// Payload bytes of one operation.
+    /// Payload bytes of one operation, at most.
     #[must_use]
     pub fn operation_bytes(&self) -> usize {
         self.record_bytes * self.records
@@ -54,26 +94,46 @@ impl Load {
 /// One thread's way to append. `submit` starts, `wait` ends when it is durable.
 pub trait Handle: Send {
     /// What is outstanding.
-    type Ticket;
+    type Ticket: Send;
     /// Starts the append of one operation's payload.
     ///
     /// # Errors
     /// When the subject refuses it: that ends the run.
     fn submit(&mut self, payload: &[u8]) -> Result<Self::Ticket>;
+    /// The same to one of several logs; a subject that has one log need not say more.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`].
+    fn submit_to(&mut self, _log: usize, payload: &[u8]) -> Result<Self::Ticket> {
+        self.submit(payload)
+    }
     /// Waits until it is durable.
     ///
     /// # Errors
     /// When it is not: that ends the run.
-    fn wait(&mut self, ticket: Self::Ticket) -> Result<()>;
+    fn wait(ticket: Self::Ticket) -> Result<()>;
 }
 
 const WARMING: u8 = 0;
 const TIMED: u8 = 1;
 const OVER: u8 = 2;
 
-struct Tally {
-    operations: u64,
-    latency: Histogram<u64>,
+/// The stage that a run is in, told to all of its threads.
+#[derive(Debug)]
+pub(crate) struct Phase(AtomicU8);
+
+impl Phase {
+    fn set(&self, to: u8) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_timed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == TIMED
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == OVER
+    }
 }
 
 /// Runs `load` over `handles`, one thread each.
@@ -81,40 +141,61 @@ struct Tally {
 /// # Errors
 /// The first error of a handle.
 pub fn drive<H: Handle>(handles: Vec<H>, load: &Load, meter: &Meter) -> Result<Sample> {
-    let phase = AtomicU8::new(WARMING);
+    drive_counted(handles, load, meter).map(|(sample, _)| sample)
+}
+
+/// The same, with what was written, for those who read it back.
+///
+/// # Errors
+/// As [`drive`].
+pub fn drive_counted<H: Handle>(
+    handles: Vec<H>,
+    load: &Load,
+    meter: &Meter,
+) -> Result<(Sample, Written)> {
+    let wall = Wall::start();
+    on_threads(wall, handles, load, meter, |handle, traffic, phase| {
+        Worker::new(handle, load, wall, traffic).run(phase)
+    })
+}
+
+/// Runs `work` on a thread per handle through warm-up and window, and adds up what they counted.
+pub(crate) fn on_threads<H: Send>(
+    wall: Wall,
+    handles: Vec<H>,
+    load: &Load,
+    meter: &Meter,
+    work: impl Fn(H, Traffic, &Phase) -> Result<(Tally, Vec<u32>)> + Sync,
+) -> Result<(Sample, Written)> {
+    let phase = Phase(AtomicU8::new(WARMING));
     let ready = Barrier::new(handles.len() + 1);
-    let count = handles.len();
+    let (count, shared) = (handles.len(), Shared::of(load));
     thread::scope(|scope| {
         let workers: Vec<_> = handles
             .into_iter()
             .enumerate()
             .map(|(index, handle)| {
-                let (phase, ready) = (&phase, &ready);
+                let (phase, ready, shared, work) = (&phase, &ready, Arc::clone(&shared), &work);
                 scope.spawn(move || {
-                    let mut worker = Worker::new(handle, load, index, count);
                     ready.wait();
-                    let result = worker.run(phase);
-                    result.map(|()| worker.tally)
+                    work(handle, Traffic::new(&shared, index, count, wall.now()), phase)
                 })
             })
             .collect();
         ready.wait();
         thread::sleep(load.warm_up);
         let before = meter.read();
-        phase.store(TIMED, Ordering::Relaxed);
+        phase.set(TIMED);
         thread::sleep(load.window);
-        phase.store(OVER, Ordering::Relaxed);
+        phase.set(OVER);
         let after = meter.read();
-        let mut operations = 0;
-        let mut latency = histogram();
+        let (mut total, mut written) = (Tally::new(load.window), Written::default());
         for worker in workers {
-            let tally = worker.join().map_err(|_| anyhow!("a load thread panicked"))??;
-            operations += tally.operations;
-            latency.add(&tally.latency)?;
+            let (tally, sequences) = worker.join().map_err(|_| anyhow!("a thread panicked"))??;
+            total.add(&tally);
+            written.0.push(sequences);
         }
-        let bytes = operations * load.operation_bytes() as u64;
-        let cost = after?.since(&before?);
-        Ok(Sample { operations, bytes, cost, latency, peak_rss: None })
+        Ok((total.into_sample(after?.since(&before?)), written))
     })
 }
 
@@ -122,69 +203,109 @@ pub fn drive<H: Handle>(handles: Vec<H>, load: &Load, meter: &Meter) -> Result<S
 ///
 /// # Errors
 /// The first error of the handle.
-pub fn drive_here<H: Handle>(handle: H, load: &Load, meter: &Meter) -> Result<Sample> {
-    let mut worker = Worker::new(handle, load, 0, 1);
-    worker.until(Instant::now() + load.warm_up)?;
-    worker.tally = Tally { operations: 0, latency: histogram() };
+pub fn drive_here<H: Handle>(handle: H, load: &Load, meter: &Meter) -> Result<(Sample, Written)> {
+    drive_by(Wall::start(), handle, load, meter)
+}
+
+/// The same by a clock of the caller's.
+///
+/// # Errors
+/// As [`drive_here`].
+pub fn drive_by<H: Handle>(
+    clock: impl Clock,
+    handle: H,
+    load: &Load,
+    meter: &Meter,
+) -> Result<(Sample, Written)> {
+    let traffic = Traffic::new(&Shared::of(load), 0, 1, clock.now());
+    let mut worker = Worker::new(handle, load, clock, traffic);
+    worker.until(worker.clock.now() + load.warm_up)?;
     let before = meter.read()?;
     worker.counting = true;
-    worker.until(Instant::now() + load.window)?;
+    worker.until(worker.clock.now() + load.window)?;
     let cost = meter.read()?.since(&before);
     worker.counting = false;
     worker.drain()?;
-    let Tally { operations, latency } = worker.tally;
-    let bytes = operations * load.operation_bytes() as u64;
-    Ok(Sample { operations, bytes, cost, latency, peak_rss: None })
+    let sequences = worker.traffic.into_sequences();
+    Ok((worker.tally.into_sample(cost), Written(vec![sequences])))
 }
 
-struct Worker<H: Handle> {
+/// What is outstanding: when it began (if it is timed), its bytes, its ticket.
+type Outstanding<T> = (Option<Duration>, u64, T);
+
+struct Worker<H: Handle, C> {
     handle: H,
-    payload: Vec<u8>,
-    outstanding: VecDeque<(Option<Instant>, H::Ticket)>,
+    clock: C,
+    traffic: Traffic,
+    outstanding: VecDeque<Outstanding<H::Ticket>>,
     limit: usize,
-    /// Time between intended starts, and the next of them.
-    interval: Option<Duration>,
-    intended: Instant,
     timed_one_in: u64,
     submitted: u64,
     counting: bool,
     tally: Tally,
 }
 
-impl<H: Handle> Worker<H> {
-    fn new(handle: H, load: &Load, index: usize, count: usize) -> Worker<H> {
-        let interval = load.rate.map(|rate| Duration::from_secs_f64(count as f64 / rate));
-        let offset = interval.map_or(Duration::ZERO, |each| each * index as u32 / count as u32);
+impl<H: Handle, C: Clock> Worker<H, C> {
+    fn new(handle: H, load: &Load, clock: C, traffic: Traffic) -> Worker<H, C> {
         Worker {
             handle,
-            payload: (0..load.operation_bytes()).map(|at| (at * 31 + index) as u8).collect(),
+            clock,
+            traffic,
             outstanding: VecDeque::with_capacity(load.outstanding),
             limit: load.outstanding,
-            interval,
-            intended: Instant::now() + offset,
             timed_one_in: if load.outstanding > TIMED_ALL_MAX { TIMED_ONE_IN } else { 1 },
             submitted: 0,
             counting: false,
-            tally: Tally { operations: 0, latency: histogram() },
+            tally: Tally::new(load.window),
         }
     }
 
-    fn run(&mut self, phase: &AtomicU8) -> Result<()> {
-        loop {
-            match phase.load(Ordering::Relaxed) {
-                WARMING => {}
-                TIMED => self.counting = true,
-                _ => break,
-            }
+    fn run(mut self, phase: &Phase) -> Result<(Tally, Vec<u32>)> {
+        if self.limit > 1 && self.traffic.is_open() {
+            return self.run_apart(phase);
+        }
+        while !phase.is_over() {
+            self.counting = phase.is_timed();
             self.step()?;
         }
         self.counting = false;
-        self.drain()
+        self.drain()?;
+        Ok((self.tally, self.traffic.into_sequences()))
     }
 
-    fn until(&mut self, end: Instant) -> Result<()> {
+    /// An open loop with several outstanding: starts here, waits on another thread.
+    fn run_apart(mut self, phase: &Phase) -> Result<(Tally, Vec<u32>)> {
+        let (sender, receiver) = sync_channel(self.limit);
+        let (clock, mut tally) = (self.clock.clone(), self.tally.take());
+        thread::scope(|scope| {
+            let reaper = scope.spawn(move || {
+                reap::<H, C>(&receiver, &clock, phase, &mut tally)?;
+                Ok::<_, anyhow::Error>(tally)
+            });
+            let mut failure = None;
+            while !phase.is_over() && failure.is_none() {
+                match self.start() {
+                    Ok(begun) => {
+                        // The reaper hangs up only when it failed, and then says why.
+                        if sender.send(begun).is_err() {
+                            break;
+                        }
+                    }
+                    Err(error) => failure = Some(error),
+                }
+            }
+            drop(sender);
+            let tally = reaper.join().map_err(|_| anyhow!("the waiting thread panicked"))??;
+            match failure {
+                Some(error) => Err(error),
+                None => Ok((tally, self.traffic.into_sequences())),
+            }
+        })
+    }
+
+    fn until(&mut self, end: Duration) -> Result<()> {
         // The clock is read once per refill, which costs nothing beside a durable write.
-        while Instant::now() < end {
+        while self.clock.now() < end {
             self.step()?;
         }
         Ok(())
@@ -192,45 +313,36 @@ impl<H: Handle> Worker<H> {
 
     fn step(&mut self) -> Result<()> {
         while self.outstanding.len() < self.limit {
-            self.submit()?;
+            let begun = self.start()?;
+            self.outstanding.push_back(begun);
         }
         self.retire()
     }
 
-    fn submit(&mut self) -> Result<()> {
-        let start = match self.interval {
-            Some(interval) => {
-                let intended = self.intended;
-                self.intended += interval;
-                if let Some(early) = intended.checked_duration_since(Instant::now()) {
-                    thread::sleep(early);
-                }
+    fn start(&mut self) -> Result<Outstanding<H::Ticket>> {
+        let start = match self.traffic.intended() {
+            Some(intended) => {
+                self.clock.sleep_until(intended);
                 Some(intended)
             }
             None => {
                 let timed = self.submitted.is_multiple_of(self.timed_one_in);
-                timed.then(Instant::now)
+                timed.then(|| self.clock.now())
             }
         };
-        let stamp = self.submitted.to_le_bytes();
-        let head = stamp.len().min(self.payload.len());
-        self.payload[..head].copy_from_slice(&stamp[..head]);
-        let ticket = self.handle.submit(&self.payload)?;
+        let (log, payload) = self.traffic.next();
+        let ticket = self.handle.submit_to(log, payload)?;
         self.submitted += 1;
-        self.outstanding.push_back((start, ticket));
-        Ok(())
+        Ok((start, payload.len() as u64, ticket))
     }
 
     fn retire(&mut self) -> Result<()> {
-        let Some((start, ticket)) = self.outstanding.pop_front() else {
+        let Some((start, bytes, ticket)) = self.outstanding.pop_front() else {
             return Ok(());
         };
-        self.handle.wait(ticket)?;
+        H::wait(ticket)?;
         if self.counting {
-            self.tally.operations += 1;
-            if let Some(start) = start {
-                self.tally.latency.saturating_record(start.elapsed().as_nanos() as u64);
-            }
+            self.tally.count(start, bytes, || self.clock.now());
         }
         Ok(())
     }
@@ -243,95 +355,21 @@ impl<H: Handle> Worker<H> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::Metric;
-    use std::path::Path;
-    use std::sync::atomic::AtomicUsize;
-
-    /// Becomes durable a fixed time after it was submitted, or stalls once.
-    struct Clockwork<'a> {
-        takes: Duration,
-        stall: Option<(u64, Duration)>,
-        count: u64,
-        most: &'a AtomicUsize,
-        open: usize,
-    }
-
-    impl Handle for Clockwork<'_> {
-        type Ticket = Instant;
-        fn submit(&mut self, _: &[u8]) -> Result<Instant> {
-            self.open += 1;
-            self.count += 1;
-            self.most.fetch_max(self.open, Ordering::Relaxed);
-            if let Some((at, long)) = self.stall
-                && at == self.count
-            {
-                thread::sleep(long);
-            }
-            Ok(Instant::now() + self.takes)
-        }
-        fn wait(&mut self, until: Instant) -> Result<()> {
-            self.open -= 1;
-            thread::sleep(until.saturating_duration_since(Instant::now()));
-            Ok(())
+/// Waits for what was begun, in order; ends with its sender.
+fn reap<H: Handle, C: Clock>(
+    begun: &Receiver<Outstanding<H::Ticket>>,
+    clock: &C,
+    phase: &Phase,
+    tally: &mut Tally,
+) -> Result<()> {
+    for (start, bytes, ticket) in begun {
+        H::wait(ticket)?;
+        if phase.is_timed() {
+            tally.count(start, bytes, || clock.now());
         }
     }
-
-    fn load(outstanding: usize, rate: Option<f64>) -> Load {
-        Load {
-            threads: 2,
-            outstanding,
-            record_bytes: 100,
-            records: 1,
-            rate,
-            warm_up: Duration::from_millis(10),
-            window: Duration::from_millis(200),
-        }
-    }
-
-    #[test]
-    fn a_closed_loop_keeps_so_many_outstanding_and_counts_its_window() {
-        let most = AtomicUsize::new(0);
-        let takes = Duration::from_millis(2);
-        let handle = || Clockwork { takes, stall: None, count: 0, most: &most, open: 0 };
-        let meter = Meter::new(Path::new("/"));
-        let sample = drive(vec![handle(), handle()], &load(4, None), &meter).unwrap();
-        assert_eq!(most.load(Ordering::Relaxed), 4);
-        assert!(sample.operations > 20 && sample.operations < 1000, "{}", sample.operations);
-        assert!(sample.get(Metric::P50).unwrap() >= 1990.0);
-        assert_eq!(sample.bytes, sample.operations * 100);
-        let alone = drive_here(handle(), &load(1, None), &meter).unwrap();
-        assert!(alone.operations > 5);
-    }
-
-    #[test]
-    fn at_a_rate_a_stall_is_charged_to_everything_it_delayed() {
-        let most = AtomicUsize::new(0);
-        let stall = Some((100, Duration::from_millis(100)));
-        let takes = Duration::ZERO;
-        let handle = Clockwork { takes, stall, count: 0, most: &most, open: 0 };
-        let meter = Meter::new(Path::new("/"));
-        let sample = drive_here(handle, &load(1, Some(1000.0)), &meter).unwrap();
-        let late = sample.latency.count_between(20_000_000, 200_000_000);
-        assert!(late > 40, "coordinated omission: only {late} of some 80 were late");
-    }
-
-    #[test]
-    fn an_error_ends_the_run() {
-        struct Broken;
-        impl Handle for Broken {
-            type Ticket = ();
-            fn submit(&mut self, _: &[u8]) -> Result<()> {
-                Err(anyhow!("broken"))
-            }
-            fn wait(&mut self, (): ()) -> Result<()> {
-                Ok(())
-            }
-        }
-        let meter = Meter::new(Path::new("/"));
-        let error = drive(vec![Broken], &load(1, None), &meter).unwrap_err();
-        assert_eq!(error.to_string(), "broken");
-    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

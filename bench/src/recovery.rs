@@ -65,13 +65,8 @@ impl Subject for Recovery {
         let scanned: u64 = engine.recovery().iter().map(|shard| shard.scanned_bytes).sum();
         ensure!(scanned >= bytes, "only {scanned} of {bytes} bytes were scanned");
         engine.close()?;
-        Ok(Sample {
-            operations: records,
-            bytes,
-            cost,
-            latency: histogram(),
-            peak_rss: peak.map(|peak| peak.saturating_sub(rss)),
-        })
+        let peak_rss = peak.map(|peak| peak.saturating_sub(rss));
+        Ok(Sample { peak_rss, ..Sample::new(records, bytes, cost, histogram()) })
     }
 }
 

@@ -3,13 +3,14 @@
 //! Invariants: a claim is judged by the median of ratios taken round by round; the spread stands
 //! beside it; the rival of a claim is the *best* of the rows whose name begins as it says.
 //!
-//! Not here: what is claimed (`cells`), the page with the plot (`page`).
+//! Not here: what is claimed (`cells`), the page with the plots (`page`).
 
 use std::fmt::Write as _;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::sample::{Metric, Sample, Spread, over_rounds, ratio_over_rounds};
+use crate::sample::{Metric, Sample, Spread, Stages, histogram, over_rounds, ratio_over_rounds};
 
 /// What a claim has to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -75,7 +76,7 @@ impl Goal {
         }
     }
 
-    fn label(self) -> String {
+    pub(crate) fn label(self) -> String {
         match self {
             Goal::AtLeast(bound) => format!(">= {}", number(bound)),
             Goal::AtMost(bound) => format!("<= {}", number(bound)),
@@ -90,6 +91,25 @@ pub struct Row {
     pub name: String,
     /// Its rounds, in order.
     pub rounds: Vec<Sample>,
+}
+
+impl Row {
+    /// All rounds in one histogram.
+    #[must_use]
+    pub fn merged(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for sample in &self.rounds {
+            // Same bounds, so it cannot be refused.
+            let _ = all.add(&sample.latency);
+        }
+        all
+    }
+
+    /// Records that were read back after its rounds, where they were.
+    #[must_use]
+    pub fn verified(&self) -> Option<u64> {
+        self.rounds.iter().map(|round| round.verified).sum()
+    }
 }
 
 /// A claim with its outcome.
@@ -159,25 +179,54 @@ fn best<'a>(rows: &'a [Row], begin: &str, claim: &Claim) -> Option<&'a Row> {
     .map(|(_, row)| row)
 }
 
-/// The columns of the table of measurements.
-const COLUMNS: [Metric; 9] = [
+/// The columns of the table of measurements; those that no row has are left out.
+pub(crate) const COLUMNS: [Metric; 13] = [
     Metric::Rate,
     Metric::Bandwidth,
     Metric::P50,
     Metric::P99,
     Metric::P999,
+    Metric::P9999,
+    Metric::Max,
     Metric::Cpu,
     Metric::Switches,
+    Metric::Writes,
     Metric::Flushes,
+    Metric::Amplification,
     Metric::Rss,
 ];
+
+/// The percentiles that JSON and page show: a nine more at a time.
+pub(crate) const QUANTILES: [f64; 8] = [0.0, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0];
+
+/// How a percentile is called.
+pub(crate) fn quantile_name(quantile: f64) -> String {
+    match quantile {
+        0.0 => "least".to_owned(),
+        1.0 => "most".to_owned(),
+        _ => format!("p{}", (quantile * 1e6).round() / 1e4),
+    }
+}
+
+/// Indices of the columns that any of the rows has a number for.
+pub(crate) fn used(rows: &[Row]) -> Vec<usize> {
+    let any = |metric| rows.iter().any(|row| over_rounds(&row.rounds, metric).is_some());
+    (0..COLUMNS.len()).filter(|column| any(COLUMNS[*column])).collect()
+}
 
 /// The cell as text: its measurements (medians), then its claims.
 #[must_use]
 pub fn text(cell: &CellResult) -> String {
-    let mut lines = vec![header()];
-    lines.extend(cell.rows.iter().map(measurements));
+    let columns = used(&cell.rows);
+    let floor = cell.rows.iter().find(|row| row.name == "floor");
+    let mut lines = vec![header(&columns, floor.is_some())];
+    lines.extend(cell.rows.iter().map(|row| measurements(row, &columns, floor)));
     let mut out = format!("== {}: {}\n{}", cell.name, cell.title, align(&lines));
+    for row in &cell.rows {
+        if let Some(records) = row.verified() {
+            let _ = writeln!(out, "{}: {records} records read back, whole and in order", row.name);
+        }
+    }
     for (name, reason) in &cell.failures {
         let _ = writeln!(out, "{name}: did not run: {reason}");
     }
@@ -190,29 +239,42 @@ pub fn text(cell: &CellResult) -> String {
     out
 }
 
-fn header() -> Vec<String> {
-    let first = "median of rounds".to_owned();
-    std::iter::once(first).chain(COLUMNS.iter().map(|metric| metric.label().to_owned())).collect()
+fn header(columns: &[usize], has_floor: bool) -> Vec<String> {
+    let mut all = vec!["median of rounds".to_owned()];
+    all.extend(columns.iter().map(|column| COLUMNS[*column].label().to_owned()));
+    if has_floor {
+        all.push("p50/floor".to_owned());
+    }
+    all
 }
 
-fn measurements(row: &Row) -> Vec<String> {
-    let value = |metric: &Metric| {
-        let spread = over_rounds(&row.rounds, *metric);
+fn measurements(row: &Row, columns: &[usize], floor: Option<&Row>) -> Vec<String> {
+    let median = |spread: Option<Spread>| {
         spread.map_or_else(|| "-".to_owned(), |spread| number(spread.median))
     };
-    std::iter::once(row.name.clone()).chain(COLUMNS.iter().map(value)).collect()
+    let value = |column: &usize| median(over_rounds(&row.rounds, COLUMNS[*column]));
+    let mut all = vec![row.name.clone()];
+    all.extend(columns.iter().map(value));
+    if let Some(floor) = floor {
+        all.push(median(ratio_over_rounds(&row.rounds, &floor.rounds, Metric::P50)));
+    }
+    all
+}
+
+/// What a claim is about, in words.
+pub(crate) fn claim_text(outcome: &Outcome) -> String {
+    let label = outcome.metric.label();
+    match &outcome.against {
+        Some(rival) => format!("{} / {rival}, {label}", outcome.subject),
+        None => format!("{}, {label}", outcome.subject),
+    }
 }
 
 fn verdict(outcome: &Outcome) -> Vec<String> {
-    let label = outcome.metric.label();
-    let claim = match &outcome.against {
-        Some(rival) => format!("{} / {rival}, {label}", outcome.subject),
-        None => format!("{}, {label}", outcome.subject),
-    };
     let dash = || "-".to_owned();
     let ends = |spread: Spread| format!("{}-{}", number(spread.min), number(spread.max));
     vec![
-        claim,
+        claim_text(outcome),
         outcome.value.map_or_else(dash, |spread| number(spread.median)),
         outcome.value.map_or_else(dash, ends),
         outcome.goal.label(),
@@ -258,29 +320,49 @@ fn align(lines: &[Vec<String>]) -> String {
 /// The cell as JSON: every metric of every round, and the claims.
 #[must_use]
 pub fn json(cell: &CellResult) -> serde_json::Value {
-    let all = COLUMNS.into_iter().chain([Metric::Amplification]);
     let round = |sample: &Sample| {
-        let numbers: serde_json::Map<_, _> = all
-            .clone()
+        let numbers: serde_json::Map<_, _> = COLUMNS
+            .into_iter()
             .filter_map(|metric| Some((metric.label().to_owned(), sample.get(metric)?.into())))
             .collect();
         serde_json::json!({
-            "operations": sample.operations, "bytes": sample.bytes,
-            "cost": sample.cost, "numbers": numbers,
+            "operations": sample.operations, "bytes": sample.bytes, "cost": sample.cost,
+            "numbers": numbers, "verified": sample.verified, "slices": sample.slices,
+            "stages_us": sample.stages.as_ref().map(stages_json),
         })
     };
-    let rows: Vec<_> = cell
-        .rows
-        .iter()
-        .map(|row| {
-            let rounds: Vec<_> = row.rounds.iter().map(round).collect();
-            serde_json::json!({ "name": row.name, "rounds": rounds })
+    let floor = cell.rows.iter().find(|row| row.name == "floor");
+    let row = |row: &Row| {
+        let all = row.merged();
+        let us = |quantile: &f64| all.value_at_quantile(*quantile) as f64 / 1000.0;
+        let percentiles: serde_json::Map<_, _> = QUANTILES
+            .iter()
+            .map(|quantile| (quantile_name(*quantile), us(quantile).into()))
+            .collect();
+        let ratio =
+            floor.and_then(|floor| ratio_over_rounds(&row.rounds, &floor.rounds, Metric::P50));
+        serde_json::json!({
+            "name": row.name, "rounds": row.rounds.iter().map(round).collect::<Vec<_>>(),
+            "percentiles_us": percentiles, "p50_to_floor": ratio,
         })
-        .collect();
+    };
+    let rows: Vec<_> = cell.rows.iter().map(row).collect();
     serde_json::json!({
         "name": cell.name, "title": cell.title, "rows": rows,
         "failures": cell.failures, "claims": cell.outcomes,
     })
+}
+
+fn stages_json(stages: &Stages) -> serde_json::Value {
+    let of = |(name, histogram): (&str, &sapwood::Histogram)| {
+        let us = |percent| histogram.percentile(percent) as f64 / 1000.0;
+        let numbers = serde_json::json!({
+            "p50": us(50.0), "p99": us(99.0), "p999": us(99.9), "p9999": us(99.99),
+            "most": histogram.max() as f64 / 1000.0,
+        });
+        (name.to_owned(), numbers)
+    };
+    stages.named().into_iter().map(of).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[cfg(test)]

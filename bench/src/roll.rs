@@ -141,6 +141,7 @@ fn measure(args: &RollArgs) -> Result<Report> {
         rate: Some(args.rate),
         warm_up: window.mul_f64(WARM_UP),
         window,
+        ..Load::default()
     };
     let mut rows = Vec::new();
     for beside in Beside::ALL.into_iter().filter(|beside| args.wants(beside.name())) {

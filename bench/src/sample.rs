@@ -38,6 +38,67 @@ pub struct Sample {
     pub latency: Histogram<u64>,
     /// Greatest growth of the resident size, for runs that look at it.
     pub peak_rss: Option<u64>,
+    /// The window in parts, in order; empty where nobody looked.
+    pub slices: Vec<Slice>,
+    /// Where the time of batches went; of the engine's runs.
+    pub stages: Option<Stages>,
+    /// Records that were read back after the run and found whole, in order and complete.
+    pub verified: Option<u64>,
+}
+
+/// A part of a window.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Slice {
+    /// Its middle, seconds since the window began.
+    pub seconds: f64,
+    /// Operations a second in it.
+    pub rate: f64,
+    /// Median latency in it, to one digit.
+    pub p50_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+/// The stages of a batch, nanoseconds each: see the engine's metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Stages {
+    /// Staged, not taken by the shard yet.
+    pub queue: sapwood::Histogram,
+    /// Taken, not handed to the disk yet.
+    pub batch: sapwood::Histogram,
+    /// At the disk.
+    pub device: sapwood::Histogram,
+    /// Durable, its waiters not all woken yet.
+    pub ack: sapwood::Histogram,
+    /// Records of each batch, which are no nanoseconds.
+    pub records: sapwood::Histogram,
+}
+
+impl Stages {
+    /// What happened between two looks at the only shard.
+    #[must_use]
+    pub fn between(before: &sapwood::ShardMetrics, after: &sapwood::ShardMetrics) -> Stages {
+        Stages {
+            queue: after.queue_ns.since(&before.queue_ns),
+            batch: after.batch_ns.since(&before.batch_ns),
+            device: after.device_ns.since(&before.device_ns),
+            ack: after.ack_ns.since(&before.ack_ns),
+            records: after.records_per_batch.since(&before.records_per_batch),
+        }
+    }
+
+    /// Those that are nanoseconds, by name.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &sapwood::Histogram); 4] {
+        [
+            ("queue", &self.queue),
+            ("batch", &self.batch),
+            ("device", &self.device),
+            ("ack", &self.ack),
+        ]
+    }
 }
 
 /// A number that a claim or a table can be about.
@@ -54,10 +115,16 @@ pub enum Metric {
     P99,
     /// 99.9th percentile, µs.
     P999,
+    /// 99.99th percentile, µs.
+    P9999,
+    /// The longest latency, µs.
+    Max,
     /// CPU of the process per operation, µs.
     Cpu,
     /// Context switches per operation.
     Switches,
+    /// Writes the device saw, per operation.
+    Writes,
     /// Device flushes per operation.
     Flushes,
     /// Bytes the device wrote, per payload byte.
@@ -76,8 +143,11 @@ impl Metric {
             Metric::P50 => "p50 us",
             Metric::P99 => "p99 us",
             Metric::P999 => "p99.9 us",
+            Metric::P9999 => "p99.99 us",
+            Metric::Max => "max us",
             Metric::Cpu => "CPU us/op",
             Metric::Switches => "switches/op",
+            Metric::Writes => "writes/op",
             Metric::Flushes => "flushes/op",
             Metric::Amplification => "dev B/B",
             Metric::Rss => "RSS MB",
@@ -86,6 +156,21 @@ impl Metric {
 }
 
 impl Sample {
+    /// A run of which nothing else is known.
+    #[must_use]
+    pub fn new(operations: u64, bytes: u64, cost: Cost, latency: Histogram<u64>) -> Sample {
+        Sample {
+            operations,
+            bytes,
+            cost,
+            latency,
+            peak_rss: None,
+            slices: Vec::new(),
+            stages: None,
+            verified: None,
+        }
+    }
+
     /// The value of `metric`, where this run has one.
     #[must_use]
     pub fn get(&self, metric: Metric) -> Option<f64> {
@@ -101,8 +186,11 @@ impl Sample {
             Metric::P50 => percentile(0.5),
             Metric::P99 => percentile(0.99),
             Metric::P999 => percentile(0.999),
+            Metric::P9999 => percentile(0.9999),
+            Metric::Max => percentile(1.0),
             Metric::Cpu => per(self.cost.cpu_us as f64, self.operations),
             Metric::Switches => per(self.cost.switches as f64, self.operations),
+            Metric::Writes => per(self.cost.device?.writes as f64, self.operations),
             Metric::Flushes => per(self.cost.device?.flushes as f64, self.operations),
             Metric::Amplification => per(self.cost.device?.bytes as f64, self.bytes),
             Metric::Rss => self.peak_rss.map(|bytes| bytes as f64 / 1e6),
@@ -169,7 +257,7 @@ pub(crate) mod tests {
         }
         let cost =
             Cost { seconds: 2.0, cpu_us: operations * 5, switches: operations, device: None };
-        Sample { operations, bytes: operations * 1000, cost, latency, peak_rss: None }
+        Sample::new(operations, operations * 1000, cost, latency)
     }
 
     #[test]

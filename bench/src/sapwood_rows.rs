@@ -1,11 +1,13 @@
-//! Sapwood's rows: threads that block, threads with tickets, batches, and a shard that the caller
-//! drives.
+//! Sapwood's rows: threads that block, threads with tickets, async tasks, batches, and a shard that
+//! the caller drives.
 //!
-//! Invariants: one log and one writer, whose clones the threads share; an error of any append
-//! ends the run; a run on prewritten segments that outgrew them is refused, not printed.
+//! Invariants: one writer per log, which all threads share; an error of any append ends the run;
+//! what a run wrote is read back after it; a run on prewritten segments that outgrew them is
+//! refused, not printed.
 //!
 //! Not here: the directory (`bed`), following (`follow`), opening (`recovery`).
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,14 +17,17 @@ use sapwood::{Batch, Driving, Error, Ticket, Writer};
 use crate::bed::Bed;
 use crate::load::{self, Handle, Load};
 use crate::meter::Meter;
-use crate::sample::Sample;
+use crate::sample::{Sample, Stages};
 use crate::subject::{Cell, Segments, Subject};
+use crate::tally::Written;
+use crate::tasks::{self, AsyncHandle};
+use crate::verify;
 
 /// How long a thread without room waits before it asks again.
 const BUSY_PAUSE: Duration = Duration::from_micros(50);
 
 /// Appends through an engine with a shard thread of its own. What a thread does follows from the
-/// load: one outstanding blocks, more are tickets, several records are a batch.
+/// load: one outstanding blocks, more are tickets or tasks, several records are a batch.
 pub struct Sapwood {
     /// State of its segments.
     pub segments: Segments,
@@ -65,26 +70,45 @@ impl Subject for Sapwood {
     fn run(&mut self, cell: &Cell) -> Result<Sample> {
         let bed = self.bed(cell)?;
         let before = bed.used();
-        let sample = run(&bed.writer, &cell.load, &Meter::new(&cell.dir))?;
+        let sample = measured(bed, || run(&bed.writers, &cell.load, &Meter::new(&cell.dir)))?;
         bed.check()?;
         self.last_bytes = bed.used() - before;
         Ok(sample)
     }
 }
 
-fn run(writer: &Writer, load: &Load, meter: &Meter) -> Result<Sample> {
-    let count = load.threads;
-    let writers = (0..count).map(|_| writer.clone());
+/// A run with the stages of its batches; everything it wrote is read back.
+pub(crate) fn measured(
+    bed: &Bed,
+    run: impl FnOnce() -> Result<(Sample, Written)>,
+) -> Result<Sample> {
+    let (ends, before) = (verify::ends(&bed.logs)?, bed.counted());
+    let (sample, written) = run()?;
+    let stages = Some(Stages::between(&before, &bed.counted()));
+    let verified = Some(verify::read_back(&bed.logs, &ends, &written)?);
+    Ok(Sample { stages, verified, ..sample })
+}
+
+/// The load over these writers, one per log.
+pub(crate) fn run(
+    writers: &Arc<[Writer]>,
+    load: &Load,
+    meter: &Meter,
+) -> Result<(Sample, Written)> {
+    let each = || (0..load.threads).map(|_| Arc::clone(writers));
     if load.records > 1 {
         let record_bytes = load.record_bytes;
         let batch = Batch::new();
-        let handle = |writer| Batches { writer, batch: batch.clone(), record_bytes };
-        return load::drive(writers.map(handle).collect(), load, meter);
+        let handle = |writers| Batches { writers, batch: batch.clone(), record_bytes };
+        return load::drive_counted(each().map(handle).collect(), load, meter);
+    }
+    if load.tasks {
+        return tasks::drive(each().map(Tasks).collect(), load, meter);
     }
     if load.outstanding > 1 {
-        return load::drive(writers.map(Tickets).collect(), load, meter);
+        return load::drive_counted(each().map(Tickets).collect(), load, meter);
     }
-    load::drive(writers.map(Blocked).collect(), load, meter)
+    load::drive_counted(each().map(Blocked).collect(), load, meter)
 }
 
 /// The same load on a shard that the measuring thread itself drives.
@@ -106,38 +130,47 @@ impl Subject for Driven {
 
     fn run(&mut self, cell: &Cell) -> Result<Sample> {
         let (bed, _) = self.bed.as_ref().context("was not prepared")?;
-        let handle = Blocked(bed.writer.clone());
-        let sample = load::drive_here(handle, &cell.load, &Meter::new(&cell.dir))?;
+        let handle = Blocked(Arc::clone(&bed.writers));
+        let meter = Meter::new(&cell.dir);
+        let sample = measured(bed, || load::drive_here(handle, &cell.load, &meter))?;
         bed.check()?;
         Ok(sample)
     }
 }
 
 /// A thread that blocks on each append.
-struct Blocked(Writer);
+struct Blocked(Arc<[Writer]>);
 
 impl Handle for Blocked {
     type Ticket = ();
 
     fn submit(&mut self, payload: &[u8]) -> Result<()> {
-        self.0.append(payload).wait().map_err(|rejected| rejected.error)?;
+        self.submit_to(0, payload)
+    }
+
+    fn submit_to(&mut self, log: usize, payload: &[u8]) -> Result<()> {
+        self.0[log].append(payload).wait().map_err(|rejected| rejected.error)?;
         Ok(())
     }
 
-    fn wait(&mut self, (): ()) -> Result<()> {
+    fn wait((): ()) -> Result<()> {
         Ok(())
     }
 }
 
 /// A thread with tickets.
-struct Tickets(Writer);
+struct Tickets(Arc<[Writer]>);
 
 impl Handle for Tickets {
     type Ticket = Ticket;
 
     fn submit(&mut self, payload: &[u8]) -> Result<Ticket> {
+        self.submit_to(0, payload)
+    }
+
+    fn submit_to(&mut self, log: usize, payload: &[u8]) -> Result<Ticket> {
         loop {
-            match self.0.submit(payload).map_err(|rejected| rejected.error) {
+            match self.0[log].submit(payload).map_err(|rejected| rejected.error) {
                 Ok(ticket) => return Ok(ticket),
                 Err(Error::Busy) => thread::sleep(BUSY_PAUSE),
                 Err(error) => return Err(error.into()),
@@ -145,15 +178,32 @@ impl Handle for Tickets {
         }
     }
 
-    fn wait(&mut self, ticket: Ticket) -> Result<()> {
+    fn wait(ticket: Ticket) -> Result<()> {
         ticket.wait()?;
         Ok(())
     }
 }
 
+/// An executor with tasks.
+struct Tasks(Arc<[Writer]>);
+
+impl AsyncHandle for Tasks {
+    fn append(
+        &self,
+        log: usize,
+        payload: Vec<u8>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let append = self.0[log].append(payload);
+        async move {
+            append.await.map_err(|rejected| rejected.error)?;
+            Ok(())
+        }
+    }
+}
+
 /// A thread that appends batches; putting one together is part of the operation.
 struct Batches {
-    writer: Writer,
+    writers: Arc<[Writer]>,
     batch: Batch,
     record_bytes: usize,
 }
@@ -162,11 +212,15 @@ impl Handle for Batches {
     type Ticket = ();
 
     fn submit(&mut self, payload: &[u8]) -> Result<()> {
+        self.submit_to(0, payload)
+    }
+
+    fn submit_to(&mut self, log: usize, payload: &[u8]) -> Result<()> {
         self.batch.clear();
         for record in payload.chunks(self.record_bytes) {
             self.batch.push(record);
         }
-        let appended = self.writer.append(&self.batch).wait();
+        let appended = self.writers[log].append(&self.batch).wait();
         let ack = appended.map_err(|rejected| rejected.error)?;
         let wanted = self.batch.len();
         if ack.records as usize == wanted {
@@ -175,7 +229,7 @@ impl Handle for Batches {
         Err(anyhow!("{} of {wanted} records were acked", ack.records))
     }
 
-    fn wait(&mut self, (): ()) -> Result<()> {
+    fn wait((): ()) -> Result<()> {
         Ok(())
     }
 }

@@ -30,12 +30,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::dice::Dice;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::report::number;
 use lives::Lives;
 use model::Deeds;
-use payload::Dice;
 use series::Flatness;
 
 /// Where plot and JSON go, in the current folder.

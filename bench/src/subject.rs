@@ -135,20 +135,20 @@ fn floor_file(dir: &Path) -> PathBuf {
 }
 
 /// The obvious group commit.
-pub struct Rival {
+pub struct GroupCommit {
     /// Which of its two ways.
     pub way: Way,
     /// Other threads than the cell's: the rival has no tickets, only threads.
     pub threads: Option<usize>,
 }
 
-impl Rival {
+impl GroupCommit {
     fn path(&self, cell: &Cell) -> PathBuf {
         cell.dir.join(self.name())
     }
 }
 
-impl Subject for Rival {
+impl Subject for GroupCommit {
     fn name(&self) -> &str {
         match self.way {
             Way::Buffered => "baseline-buffered",
@@ -197,12 +197,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let load = Load {
             threads: 3,
-            outstanding: 1,
             record_bytes: 500,
-            records: 1,
-            rate: None,
             warm_up: Duration::from_millis(5),
             window: Duration::from_millis(40),
+            ..Load::default()
         };
         let cell = Cell {
             name: "test",
@@ -215,8 +213,8 @@ mod tests {
         let mut rows: Vec<Box<dyn Subject>> = vec![
             Box::new(RawWrite { name: "floor", depth: 1, method: None }),
             Box::new(RawRead { name: "read", depth: 2, bytes: 4 << 20, recovered: false }),
-            Box::new(Rival { way: Way::Buffered, threads: None }),
-            Box::new(Rival { way: Way::Direct, threads: Some(5) }),
+            Box::new(GroupCommit { way: Way::Buffered, threads: None }),
+            Box::new(GroupCommit { way: Way::Direct, threads: Some(5) }),
         ];
         for row in &mut rows {
             row.prepare(&cell).unwrap();

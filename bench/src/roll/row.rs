@@ -352,7 +352,7 @@ impl Handle for Turns {
         Ok(())
     }
 
-    fn wait(&mut self, (): ()) -> Result<()> {
+    fn wait((): ()) -> Result<()> {
         Ok(())
     }
 }

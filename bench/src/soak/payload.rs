@@ -2,6 +2,8 @@
 //!
 //! Not here: which records must be there (`model`).
 
+use crate::dice::Dice;
+
 /// Log, length, sequence number; then filling; the checksum of all of it at the end.
 const HEAD: usize = 16;
 const SUM: usize = 4;
@@ -34,34 +36,6 @@ pub(crate) fn check(log: u32, payload: &[u8]) -> Option<u64> {
         && u32::from_le_bytes(*bytes) as usize == payload.len()
         && u32::from_le_bytes(*sum) == crc32c::crc32c(body);
     whole.then_some(u64::from_le_bytes(*seq))
-}
-
-/// Random numbers by seed: splitmix64.
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    /// Below `end`, which is above zero.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// From 0 to below 1.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use sapwood::{Batch, Engine, Error, Log, Lsn, Ticket, Writer};
 use super::SoakArgs;
 use super::child::{WORKERS, name};
 use super::event::Event;
-use super::payload::{self, Dice};
+use super::payload;
+use crate::dice::Dice;
 
 /// Appends open at once.
 const OUTSTANDING: usize = 64;
