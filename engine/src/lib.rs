@@ -70,6 +70,7 @@ mod inner;
 mod intake;
 pub mod io;
 mod items;
+mod leased;
 mod live;
 mod log;
 mod lsn;

@@ -138,13 +138,13 @@ fn open_on(storage: Arc<dyn Storage>, config: Config, parts: Components) -> Resu
     let state = |shard: ShardId| {
         recovered.get(usize::from(shard.0)).map(|shard| (&shard.state, shard.last_term))
     };
-    remove_unnamed(&*storage, state, &files)?;
-    let number =
-        |(n, shard): (usize, &Recovered)| next_number(ShardId(n as u16), &shard.state, &files);
+    let powers = Powers::of(&grant);
+    remove_unnamed(&*storage, state, &files, &powers)?;
+    let number = |(n, shard): (usize, &Recovered)| {
+        next_number(ShardId(n as u16), &shard.state, &files, &powers)
+    };
     let numbers: Vec<u64> = recovered.iter().enumerate().map(number).collect();
-    if let Some(lease) = &grant.lease {
-        lease.check(storage.clock().boot_ns())?;
-    }
+    powers.check(storage.clock().boot_ns())?;
     start(storage, &config, recovered, &numbers, grant, parts.archive.is_some())
 }
 
@@ -221,6 +221,7 @@ fn create(
 ) -> Result<()> {
     for (name, _) in files.iter().filter(|(_, name)| matches!(name, Name::Manifest { .. })) {
         // Left by a creation that did not finish: shard 0's came last and is not there.
+        powers.check(storage.clock().boot_ns())?;
         storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
     }
     let unit = storage.probe().unit.value;
@@ -344,10 +345,15 @@ fn watch(storage: &dyn Storage, threads: &[JoinHandle<()>], progress: &AtomicU64
 
 /// Removes files of ours that no manifest names, when they provably never held a batch; sets the
 /// others aside. `state` gives a shard's state and the last term before this recovery.
+///
+/// Crash story: an owner is suspended in here, having removed the file with the highest number; its
+/// lease runs out, a successor makes a segment; the first wakes, and finds the name in its list. So
+/// the lease is looked at before each, and numbers are not given twice ([`next_number`]).
 pub(crate) fn remove_unnamed<'a>(
     storage: &dyn Storage,
     state: impl Fn(ShardId) -> Option<(&'a State, u32)>,
     files: &[(String, Name)],
+    powers: &Powers,
 ) -> Result<()> {
     let mut changed = false;
     for (name, kind) in files {
@@ -369,6 +375,7 @@ pub(crate) fn remove_unnamed<'a>(
             Some((state, before)) if !is_index => never_used(storage, name, state, before)?,
             _ => is_index,
         };
+        powers.check(storage.clock().boot_ns())?;
         if useless {
             storage.remove(name).map_err(|e| Error::io(format!("removing {name}"), e))?;
         } else {
@@ -418,8 +425,17 @@ fn is_copy(storage: &dyn Storage, copy: &SegmentHeader, state: &State) -> bool {
     SegmentHeader::decode(&buf[..got]).is_ok_and(|header| header.nonce == facts.nonce)
 }
 
-/// The first number that no file of the shard has, named or not.
-pub(crate) fn next_number(shard: ShardId, state: &State, files: &[(String, Name)]) -> u64 {
+/// Numbers of files that a term has for itself, where an earlier owner may act late.
+const NUMBERS_PER_TERM: u64 = 1_000_000_000;
+
+/// The first number that no file of the shard has, named or not. Where an earlier owner may still
+/// act, also one that none ever had: what it does late then means no file of this term.
+pub(crate) fn next_number(
+    shard: ShardId,
+    state: &State,
+    files: &[(String, Name)],
+    powers: &Powers,
+) -> u64 {
     let named = state.segments.values().map(|facts| facts.file);
     let named = named.chain(state.retired.keys().copied());
     let listed = files.iter().filter_map(|(_, name)| match name {
@@ -428,7 +444,8 @@ pub(crate) fn next_number(shard: ShardId, state: &State, files: &[(String, Name)
         }
         _ => None,
     });
-    named.chain(listed).max().map_or(1, |last| last + 1)
+    let own = if powers.sole { 0 } else { u64::from(state.term) * NUMBERS_PER_TERM };
+    named.chain(listed).max().map_or(1, |last| last + 1).max(own + 1)
 }
 
 fn start(

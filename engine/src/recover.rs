@@ -136,8 +136,7 @@ fn finish(mut work: Work<'_>, cursor: Cursor, findings: Findings) -> Result<Reco
         recovered_cursor =
             manifest::write_snapshot(storage, shard, state, &tails, durable, from, &still_ours)?;
         work.view = view.into_state();
-        still_ours()?;
-        clean_up(work.plan, &gone, &trims, rotten);
+        clean_up(work.plan, &gone, &trims, rotten)?;
     }
     work.view.durable = durable;
     let end = work.view.segments.iter().next_back();
@@ -179,6 +178,7 @@ fn seal_blocking(work: &mut Work<'_>, id: SegmentId, facts: SegmentFacts) -> Res
 }
 
 /// Gives back what the snapshot says nobody needs. What fails is tried again by the next recovery.
+/// An error: the directory is somebody else's by now, and nothing more is done.
 ///
 /// A segment that holds no batch we keep is removed when it held the torn tail alone. Where damage
 /// was found, it may be what is left of acked records: it is set aside, for people with better
@@ -188,8 +188,10 @@ fn clean_up(
     gone: &[(SegmentId, SegmentFacts)],
     trims: &[(SegmentFacts, u64)],
     rotten: bool,
-) {
+) -> Result<()> {
+    let still_ours = || plan.powers.check(plan.storage.clock().boot_ns());
     for (_, facts) in gone {
+        still_ours()?;
         let name = names::segment(plan.shard, facts.file);
         let done = if rotten {
             plan.storage.rename(&name, &names::aside(&name, plan.storage.clock().wall_us()))
@@ -201,6 +203,7 @@ fn clean_up(
         }
     }
     for (facts, end) in trims {
+        still_ours()?;
         let name = names::segment(plan.shard, facts.file);
         let trimmed = plan
             .storage
@@ -210,4 +213,5 @@ fn clean_up(
             tracing::warn!(%name, %error, "giving back the rest of a segment failed");
         }
     }
+    still_ours()
 }

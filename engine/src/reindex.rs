@@ -7,14 +7,15 @@
 //!
 //! Not here: what an index is built from (`seal`), its bytes (`format::index`).
 
+use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::index::{IndexData, IndexEntries};
 use crate::format::manifest::Link;
 use crate::format::{BatchHeader, BatchView, Run, UNIT_MIN};
-use crate::io::Mode;
 use crate::io::buf::{AlignedBuf, Scratch};
+use crate::io::{File, Mode};
 use crate::lsn::{LogId, SegmentId};
 use crate::manifest::{self, SealedFacts, SegmentFacts};
 use crate::names;
@@ -238,14 +239,44 @@ fn write_index(plan: &Plan<'_>, number: u64, bytes: &[u8]) -> Result<()> {
     let name = names::index(plan.shard, number);
     let doing = |e| Error::io(format!("writing {name}"), e);
     let storage = &**plan.storage;
-    match storage.remove(&name) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(doing(e)),
-        _ => {}
-    }
-    let file = storage.create(&name).map_err(doing)?;
+    let still_ours = || plan.powers.check(storage.clock().boot_ns());
+    still_ours()?;
+    let file = blank_index(plan, &name).map_err(doing)?;
     let mut buf = AlignedBuf::zeroed(bytes.len()).map_err(doing)?;
     buf[..bytes.len()].copy_from_slice(bytes);
+    still_ours()?;
     storage.write_at(&file, 0, &buf, bytes.len(), false).map_err(doing)?;
+    if !plan.powers.sole {
+        still_ours()?;
+        storage.truncate(&file, bytes.len() as u64).map_err(doing)?;
+    }
     storage.sync(&file).map_err(doing)?;
     storage.sync_dir().map_err(doing)
+}
+
+/// The file that an index is to be written to: a new one, where nobody else can act any more.
+///
+/// Crash story: an owner in recovery is suspended just before it removes what stands under this
+/// name; its lease runs out; the successor writes the index and lives on it; the first wakes, and
+/// removes it. So where that can be, the file is written over in place, and cut to its length: who
+/// comes late writes the same bytes.
+fn blank_index(plan: &Plan<'_>, name: &str) -> io::Result<File> {
+    let storage = &**plan.storage;
+    if plan.powers.sole {
+        return match storage.remove(name) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => storage.create(name),
+        };
+    }
+    match storage.open(name, Mode::Write) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(|(file, _)| file),
+    }
+    match storage.create(name) {
+        // The late one was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            storage.open(name, Mode::Write).map(|(file, _)| file)
+        }
+        created => created,
+    }
 }

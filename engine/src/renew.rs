@@ -40,6 +40,7 @@ pub(crate) fn renew(work: &Work<'_>) -> Result<()> {
                 &open.insert((found.segment, file)).1
             }
         };
+        work.plan.powers.check(work.plan.storage.clock().boot_ns())?;
         renew_one(work, file, found)?;
     }
     Ok(())

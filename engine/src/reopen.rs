@@ -104,8 +104,9 @@ fn again(inner: &Inner, config: &Config, id: ShardId) -> Result<Shard> {
     let recovered = recover(&plan, loaded)?;
     // Files of the others are being made and removed at this moment.
     let own: Vec<_> = files.into_iter().filter(|(_, name)| name.shard() == Some(id)).collect();
-    remove_unnamed(&**storage, |_| Some((&recovered.state, recovered.last_term)), &own)?;
-    let number = next_number(id, &recovered.state, &own);
+    let state = |_| Some((&recovered.state, recovered.last_term));
+    remove_unnamed(&**storage, state, &own, powers)?;
+    let number = next_number(id, &recovered.state, &own, powers);
     let logs = recovered.state.logs.iter().map(LogState::entry);
     inner.catalog.write().replace(id, recovered.state.next_log, logs);
     powers.check(storage.clock().boot_ns())?;

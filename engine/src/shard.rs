@@ -28,6 +28,7 @@ use crate::gc::GcReport;
 use crate::hint::Hint;
 use crate::intake::Intake;
 use crate::io::{Clock, Disk, Done, Storage, Wait};
+use crate::leased::leased;
 use crate::lsn::ShardId;
 use crate::manifest::Manifest;
 use crate::metrics::Meters;
@@ -213,8 +214,8 @@ impl Shard {
             sealer: Sealer::new(&port.view),
             port,
             clock: storage.clock(),
+            disk: leased(disk, parts.lease.as_ref(), storage.clock()),
             storage,
-            disk,
             commit: Commit::new(stamp, durable, parts.prev_crc, parts.depth),
             segments,
             manifest,
@@ -264,6 +265,7 @@ impl Shard {
         self.port.intake.unpark();
         let now = self.clock.mono_ns();
         self.port.meters.turned_ns.set(now);
+        self.check_lease();
         self.dispatch(now);
         self.check_lease();
         self.advance(now);
@@ -396,7 +398,8 @@ impl Shard {
         self.done = done;
     }
 
-    /// Before anything becomes true by completions: whoever lost the directory acks nothing.
+    /// Before anything becomes true by completions, and before anything follows from them: whoever
+    /// lost the directory acks nothing, and removes nothing.
     fn check_lease(&mut self) {
         let Some(lease) = &self.lease else { return };
         if !self.halted && !lease.holds(self.clock.boot_ns()) {

@@ -53,7 +53,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["gc", "pool", "quota", "retain", "view", "walk"],
     &["hops", "intake"],
-    &["items", "part"],
+    &["items", "leased", "part"],
     &["segment"],
     &["commit", "compact", "gather", "reclaim", "seal", "yard"],
     &["relocate", "waking"],
