@@ -36,7 +36,7 @@ done
 log=$(mktemp "${TMPDIR:-/tmp}/sapwood-etcd.XXXXXX")
 trap 'rm -f "$log"' EXIT
 run() { # run ARGS...: the tests of one crate
-    (cd "$root" && timeout 800 cargo test --features etcd "$@" -- --nocapture) >"$log" 2>&1
+    (cd "$root" && timeout -k 10 400 cargo test --features etcd "$@" -- --nocapture) >"$log" 2>&1
     local rc=$? ok bad
     # A line of a test's own output may stand before its verdict: results are counted from the sums.
     ok=$(sed -n 's/^test result:.* \([0-9]*\) passed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
