@@ -1,12 +1,12 @@
-//! Two engines on one simulated directory under leases of one simulated etcd: the first is suspended
-//! at each of its operations in turn, of the disk and of etcd, for longer than its lease; the second
-//! takes over and appends; the first wakes in the middle of what it did.
+//! Two engines on one simulated directory under leases of one simulated etcd: the first is
+//! suspended at each of its operations in turn, of the disk and of etcd, for longer than its lease;
+//! the second takes over and appends; the first wakes in the middle of what it did.
 //!
 //! The story: the first was suspended in its recovery, having removed the file with the highest
 //! number. The second gave that number to its own first segment. The first woke, found the name in
 //! its list of files that no manifest of *its* knowledge names, and set the segment aside: acked
-//! records of the second were missing. And: suspended just before it removed an index so as to write
-//! it anew, the first took away the one that the second had written and lived on.
+//! records of the second were missing. And: suspended just before it removed an index so as to
+//! write it anew, the first took away the one that the second had written and lived on.
 //!
 //! What must hold at every point: whatever the first was acked, before or after, is in the second's
 //! log, now, after a clean close, and after a power cut; and the second's own acks are.
@@ -30,10 +30,13 @@ const TTL: Duration = Duration::from_secs(10);
 /// Every how many operations the first is suspended; `SAPWOOD_EVERY=7` asks for fewer.
 const EVERY: usize = 1;
 
+/// What happens while the first is away.
+type Away = Box<dyn FnOnce()>;
+
 thread_local! {
     /// Operations of the first so far, and what happens at which.
     static COUNT: Cell<usize> = const { Cell::new(0) };
-    static AWAY: RefCell<Option<(usize, Box<dyn FnOnce()>)>> = const { RefCell::new(None) };
+    static AWAY: RefCell<Option<(usize, Away)>> = const { RefCell::new(None) };
     /// What the first was about when it was suspended.
     static WHERE: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -208,12 +211,24 @@ fn live(at: usize, seed: u64) -> Life {
     }
     let suspended = AWAY.take().is_none();
     let life = Life { suspended, before: before.get(), acks: first_acks.get() };
+    let second = second.borrow_mut().take();
+    judge(at, disk, &etcd, (first_term, acked), second);
+    life
+}
+
+/// Everything acked is in the successor's log, in that of a crash, and after a close.
+fn judge(
+    at: usize,
+    disk: SimStorage,
+    etcd: &SimEtcd,
+    (first_term, mut acked): (u32, Acked),
+    mut second: Option<Second>,
+) {
     let judge = |when: &str, log: &Acked, acked: &Acked| {
         for ack in acked {
             assert!(log.contains(ack), "{}, at {at}: {when}: {ack:?} is absent", place());
         }
     };
-    let mut second = second.borrow_mut().take();
     if let Some(second) = &mut second {
         let log = read(&second.engine);
         // Suspended before it had taken anything, the first comes after the second.
@@ -233,7 +248,6 @@ fn live(at: usize, seed: u64) -> Life {
     }
     let (engine, _driving) = open(Arc::new(disk), &owner(&etcd.another())).unwrap();
     judge("after a close", &read(&engine), &acked);
-    life
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn leases_in_a_real_etcd_keep_the_contract_of_owners() {
         println!("{promise}");
         let (_folder, storage) = storage();
         let name = promise.replace(' ', "-");
-        let owner = || owner(&server.url, &name, terms(1000));
+        let owner = || owner(&server.url, &name, terms(4000));
         check(&Setup { storage, first: owner(), second: owner() });
     }
 }

@@ -14,8 +14,8 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 packages=(etcd-server protobuf-compiler libprotobuf-dev)
-rounds=1
-[ "${1:-}" = --full ] && rounds=10
+rounds=1 limit=840
+[ "${1:-}" = --full ] && rounds=10 limit=3600
 passed=0 failed=0 skipped=0
 
 if ! command -v etcd >/dev/null || ! command -v protoc >/dev/null; then
@@ -36,7 +36,7 @@ done
 log=$(mktemp "${TMPDIR:-/tmp}/sapwood-etcd.XXXXXX")
 trap 'rm -f "$log"' EXIT
 run() { # run ARGS...: the tests of one crate
-    (cd "$root" && timeout 800 cargo test --features etcd "$@" -- --nocapture) >"$log" 2>&1
+    (cd "$root" && timeout -k 10 $((limit - SECONDS)) cargo test --features etcd "$@" -- --nocapture) >"$log" 2>&1
     local rc=$? ok bad
     # A line of a test's own output may stand before its verdict: results are counted from the sums.
     ok=$(sed -n 's/^test result:.* \([0-9]*\) passed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
