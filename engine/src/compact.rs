@@ -8,14 +8,12 @@
 //!
 //! Not here: which segments, and the order on the disk (`relocate`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use crate::bundle::Bundle;
 use crate::format::index::{IndexData, IndexEntry};
-use crate::format::{
-    BATCH_COMPACTED, BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BATCH_PACKED_RUNS, BatchHeader,
-    BatchKind, BatchView, RUNS_INLINE_MAX, RecordHeader, Run, encode_runs, run_table_bytes,
-};
-use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::format::{BATCH_COMPACTED, BatchHeader, BatchView, RecordHeader};
+use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::planted::{Bug, planted};
 use crate::view::{Durable, LogView, SegmentView, ViewState};
 
@@ -55,21 +53,6 @@ pub(crate) enum Taken {
     Wants(usize),
 }
 
-/// A batch that is being filled.
-#[derive(Default)]
-struct Open {
-    header: BatchHeader,
-    runs: Vec<Run>,
-    places: HashMap<(LogId, Epoch), usize>,
-    records: Vec<u8>,
-}
-
-impl Open {
-    fn bytes(&self, more: usize, runs: usize) -> usize {
-        BATCH_FRONT_BYTES + self.records.len() + more + run_table_bytes(self.runs.len() + runs)
-    }
-}
-
 /// A record that is kept: where it stands in its batch.
 type Kept = (usize, RecordHeader);
 
@@ -77,7 +60,9 @@ type Kept = (usize, RecordHeader);
 pub(crate) struct Compactor {
     lives: Lives,
     live: BTreeMap<LogId, Live>,
-    open: Open,
+    /// The batch that is being filled, and the header of the last one it took records of.
+    open: Bundle,
+    header: BatchHeader,
     /// Sequence and CRC of the last header of the source.
     last: Option<(u64, u32)>,
     /// CRC of the last header written; 0 before the first.
@@ -97,7 +82,8 @@ impl Compactor {
         }
         view.segments.insert(lives.segment, SegmentView::unsealed(lives.file, lives.to));
         let (last, end) = (None, lives.unit as u64);
-        Self { lives, live, open: Open::default(), last, prev_crc: 0, out: Vec::new(), end, view }
+        let (open, header, out) = (Bundle::default(), BatchHeader::default(), Vec::new());
+        Self { lives, live, open, header, last, prev_crc: 0, out, end, view }
     }
 
     /// What offsets and lengths in files are multiples of.
@@ -173,20 +159,20 @@ impl Compactor {
         }
         let more: usize = kept.iter().map(|(_, record)| record.framed_bytes()).sum();
         let limit = BATCH_BYTES.min(self.lives.batch_bytes_max);
-        if self.open.bytes(more, kept.len().min(header.runs as usize)) > limit {
+        if self.open.bytes_with(more, kept.len().min(header.runs as usize)) > limit {
             self.close();
         }
-        self.open.header = *header;
+        self.header = *header;
         let mut goes_on = false;
         for (at, record) in kept {
-            self.add(record)?;
-            let framed = record.framed_bytes();
+            if !self.open.takes(record) {
+                let (log, lsn) = (record.log, record.lsn);
+                return Err(format!("log {log}: LSN {lsn} does not follow its run"));
+            }
             let body = record.header_bytes()
                 + usize::from(record.properties_bytes)
                 + record.payload_bytes as usize;
-            let end = self.open.records.len() + framed;
-            self.open.records.extend_from_slice(&batch[*at..at + body]);
-            self.open.records.resize(end, 0);
+            self.open.add(record, &batch[*at..at + body]);
             goes_on |= record.continues();
         }
         if goes_on {
@@ -195,68 +181,25 @@ impl Compactor {
         Ok(())
     }
 
-    /// Adds a record to its run.
-    fn add(&mut self, record: &RecordHeader) -> Result<(), String> {
-        let Open { runs, places, .. } = &mut self.open;
-        let at = *places.entry((record.log, record.epoch)).or_insert_with(|| {
-            let (log, epoch, first_lsn) = (record.log, record.epoch, record.lsn);
-            let continued = record.is_continued();
-            runs.push(Run { log, epoch, first_lsn, continued, ..Run::default() });
-            runs.len() - 1
-        });
-        let run = &mut runs[at];
-        let follows = run.count == 0
-            || (!record.is_continued() && !run.continues && record.lsn == run.last_lsn().next());
-        if !follows {
-            return Err(format!("log {}: LSN {} does not follow its run", record.log, record.lsn));
-        }
-        run.count += 1;
-        run.bytes += record.framed_bytes() as u32;
-        run.continues = record.continues();
-        Ok(())
-    }
-
     /// Ends the open batch: header, run table, records, zeros up to the unit.
     fn close(&mut self) {
-        let Open { header, runs, records, .. } = std::mem::take(&mut self.open);
-        if runs.is_empty() {
+        let open = std::mem::take(&mut self.open);
+        if open.is_empty() {
             return;
         }
-        let records_end = BATCH_FRONT_BYTES + records.len();
-        let behind = runs.len() > RUNS_INLINE_MAX;
-        let (table_at, bytes) = if behind {
-            (records_end, records_end + run_table_bytes(runs.len()))
-        } else {
-            (BATCH_HEADER_BYTES, records_end)
-        };
         let commits = planted(Bug::RelocatedAsCommits);
-        let header = BatchHeader {
-            kind: BatchKind::Data,
-            bytes: bytes as u32,
-            records: runs.iter().map(|run| run.count).sum(),
-            runs: runs.len() as u32,
-            runs_offset: table_at as u32,
-            prev_crc: self.prev_crc,
-            compat: header.compat | if commits { 0 } else { BATCH_COMPACTED },
-            // Those of the batch they come from were perhaps packed; these are not.
-            incompat: header.incompat & !BATCH_PACKED_RUNS,
-            part: 0,
-            continues: false,
-            ..header
-        };
+        let compat = self.header.compat | if commits { 0 } else { BATCH_COMPACTED };
+        let header = open.header(BatchHeader { prev_crc: self.prev_crc, compat, ..self.header });
         let (at, padded) = (self.out.len(), header.padded_bytes(self.lives.unit));
         self.out.resize(at + padded, 0);
-        let out = &mut self.out[at..];
-        out[BATCH_FRONT_BYTES..records_end].copy_from_slice(&records);
-        encode_runs(&runs, header.seq, self.lives.to, &mut out[table_at..]);
-        self.prev_crc = header.encode(self.lives.to, out);
+        self.prev_crc = open.encode(&header, self.lives.to, &mut self.out[at..]);
         self.view.add(&Durable {
             segment: self.lives.segment,
             offset: self.end,
             bytes: padded as u64,
             seq: header.seq,
             time_us: header.time_us,
-            runs: &runs,
+            runs: open.runs(),
         });
         self.end += padded as u64;
     }

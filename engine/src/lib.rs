@@ -35,6 +35,7 @@ mod assembly;
 mod atomic;
 mod backup;
 mod bisect;
+mod bundle;
 mod catalog;
 mod catchup;
 mod chain;

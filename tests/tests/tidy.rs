@@ -42,7 +42,7 @@ const LAYERS: &[&[&str]] = &[
     &["lsn", "histogram", "planted", "races", "sync", "table"],
     &["metrics"],
     &["format", "io"],
-    &["names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
+    &["bundle", "names", "wake", "error", "chain", "cuts", "dump", "ephemeral", "watch"],
     &["archive", "files", "holds", "owner"],
     &[
         "assembly", "bisect", "record", "reply", "reads", "catalog", "cursors", "hint", "index",

@@ -7,15 +7,15 @@
 
 use std::collections::HashMap;
 
+use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::format::manifest::{DirectoryFacts, Edit};
 use crate::format::{
-    BATCH_FRONT_BYTES, BATCH_HEADER_BYTES, BatchHeader, BatchKind, RUNS_INLINE_MAX, RecordHeader,
-    Run, SEGMENT_HEADER_BYTES, SegmentHeader, encode_runs, run_table_bytes,
+    BATCH_FRONT_BYTES, BatchHeader, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::io::buf::AlignedBuf;
 use crate::io::{File, Storage};
-use crate::lsn::{Epoch, LogId, Lsn, SegmentId, ShardId};
+use crate::lsn::{LogId, Lsn, SegmentId, ShardId};
 use crate::names;
 
 /// Bytes of a batch, give or take a record.
@@ -42,9 +42,7 @@ pub(super) struct Stream {
     /// Segments that are written, oldest first: nonce and bytes. Ids and file numbers count from 1.
     done: Vec<(u64, u64)>,
     /// The batch that is being filled.
-    runs: Vec<Run>,
-    places: HashMap<(LogId, Epoch), usize>,
-    records: Vec<u8>,
+    bundle: Bundle,
     time_us: u64,
     /// Fragments of a record whose last is not there yet.
     parts: Vec<(RecordHeader, Vec<u8>)>,
@@ -66,9 +64,7 @@ impl Stream {
             prev_crc: 0,
             open: None,
             done: Vec::new(),
-            runs: Vec::new(),
-            places: HashMap::new(),
-            records: Vec::new(),
+            bundle: Bundle::default(),
             time_us: 0,
             parts: Vec::new(),
             next: HashMap::new(),
@@ -149,51 +145,25 @@ impl Stream {
     }
 
     fn add(&mut self, storage: &dyn Storage, header: &RecordHeader, framed: &[u8]) -> Result<()> {
-        let name = (header.log, header.epoch);
-        let follows = |run: &Run| header.lsn == run.last_lsn().next() && !run.continues;
-        let known = self.places.get(&name).and_then(|at| self.runs.get(*at));
-        // A few runs have their place in the front.
-        let runs = self.runs.len() + 1;
-        let table = if runs > RUNS_INLINE_MAX { run_table_bytes(runs) } else { 0 };
-        let bytes = BATCH_FRONT_BYTES + self.records.len() + framed.len() + table;
         let most = BATCH_BYTES.min(self.facts.batch_bytes_max as usize);
-        if bytes > most || known.is_some_and(|run| !follows(run)) {
+        if self.bundle.bytes_with(framed.len(), 1) > most || !self.bundle.takes(header) {
             self.close(storage)?;
         }
-        let at = *self.places.entry(name).or_insert_with(|| {
-            let (log, epoch, first_lsn) = (header.log, header.epoch, header.lsn);
-            let continued = header.is_continued();
-            self.runs.push(Run { log, epoch, first_lsn, continued, ..Run::default() });
-            self.runs.len() - 1
-        });
-        let run = &mut self.runs[at];
-        run.count += 1;
-        run.bytes += framed.len() as u32;
-        run.continues = header.continues();
-        self.records.extend_from_slice(framed);
+        self.bundle.add(header, framed);
         self.time_us = self.time_us.max(header.time_us);
         Ok(())
     }
 
-    /// Ends the batch that is being filled: header, run table, records, zeroes up to the unit.
+    /// Ends the batch that is being filled.
     fn close(&mut self, storage: &dyn Storage) -> Result<()> {
-        if self.runs.is_empty() {
+        let bundle = std::mem::take(&mut self.bundle);
+        if bundle.is_empty() {
             return Ok(());
         }
-        let (runs, records) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.records));
-        self.places.clear();
-        let records_end = BATCH_FRONT_BYTES + records.len();
-        let behind = runs.len() > RUNS_INLINE_MAX;
-        let (table_at, bytes) = if behind {
-            (records_end, records_end + run_table_bytes(runs.len()))
-        } else {
-            (BATCH_HEADER_BYTES, records_end)
-        };
         let unit = self.facts.unit as usize;
-        self.make_room(storage, bytes.next_multiple_of(unit) as u64)?;
+        self.make_room(storage, bundle.bytes_with(0, 0).next_multiple_of(unit) as u64)?;
         let Some(open) = &mut self.open else { return Err(Error::Closed) };
-        let header = BatchHeader {
-            kind: BatchKind::Data,
+        let header = bundle.header(BatchHeader {
             directory: self.facts.directory,
             shard: self.shard,
             term: self.term,
@@ -201,18 +171,12 @@ impl Stream {
             seq: self.seq + 1,
             durable: self.seq,
             time_us: self.time_us,
-            bytes: bytes as u32,
-            records: runs.iter().map(|run| run.count).sum(),
-            runs: runs.len() as u32,
-            runs_offset: table_at as u32,
             prev_crc: self.prev_crc,
             ..BatchHeader::default()
-        };
+        });
         let padded = header.padded_bytes(unit);
         let mut out = AlignedBuf::zeroed(padded).map_err(writing)?;
-        out[BATCH_FRONT_BYTES..records_end].copy_from_slice(&records);
-        encode_runs(&runs, header.seq, open.nonce, &mut out[table_at..]);
-        let crc = header.encode(open.nonce, &mut out);
+        let crc = bundle.encode(&header, open.nonce, &mut out);
         storage.write_at(&open.file, open.offset, &out, padded, false).map_err(writing)?;
         open.offset += padded as u64;
         (self.seq, self.prev_crc, self.time_us) = (header.seq, crc, 0);
