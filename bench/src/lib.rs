@@ -22,7 +22,6 @@ pub mod checkpoints;
 pub mod clock;
 mod compare;
 pub mod device;
-mod dice;
 pub mod environment;
 pub mod floor;
 pub mod folder;

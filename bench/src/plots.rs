@@ -6,6 +6,7 @@
 //! Not here: the page around them (`page`), plots of a soak (`soak/plot`).
 
 use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 
@@ -89,11 +90,7 @@ pub(crate) fn percentiles(rows: &[Row]) -> Result<Option<String>> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, WIDE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .margin(10)
-            .margin_right(30)
-            .x_label_area_size(34)
-            .y_label_area_size(70)
+        let mut chart = framed(&root)
             .build_cartesian_2d(0.0..NINES_MAX, microseconds(low, high))
             .map_err(drawn)?;
         mesh(&mut chart, NINES_MAX as usize + 1, &|nines| percent(*nines))?;
@@ -129,11 +126,7 @@ pub(crate) fn over_time(rows: &[Row]) -> Result<Option<String>> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, WIDE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .margin(10)
-            .margin_right(30)
-            .x_label_area_size(34)
-            .y_label_area_size(70)
+        let mut chart = framed(&root)
             .build_cartesian_2d(0.0..window * rounds as f64, microseconds(low, high))
             .map_err(drawn)?;
         mesh(&mut chart, TIMES, &|seconds| format!("{} s", number(*seconds)))?;
@@ -163,6 +156,15 @@ pub(crate) fn over_time(rows: &[Row]) -> Result<Option<String>> {
         root.present().map_err(drawn)?;
     }
     Ok(Some(svg))
+}
+
+/// A chart with room for its labels.
+fn framed<'a, 'b>(
+    root: &'a DrawingArea<SVGBackend<'b>, Shift>,
+) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(root);
+    chart.margin(10).margin_right(30).x_label_area_size(34).y_label_area_size(70);
+    chart
 }
 
 fn key(x: i32, y: i32, colour: RGBColor) -> PathElement<(i32, i32)> {

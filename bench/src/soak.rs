@@ -28,9 +28,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::dice::Dice;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::report::number;
@@ -122,7 +123,7 @@ pub fn run(args: &SoakArgs) -> Result<()> {
 /// Lives until the time is over; the last one ends in order, and one more looks at what it left.
 fn soak(args: &SoakArgs, lives: &mut Lives<'_>) -> Result<()> {
     let seconds = args.mins * 60.0;
-    let mut dice = Dice::new(args.seed);
+    let mut rng = SmallRng::seed_from_u64(args.seed);
     loop {
         let mut life = lives.begin()?;
         lives.until_ready(&mut life)?;
@@ -133,12 +134,12 @@ fn soak(args: &SoakArgs, lives: &mut Lives<'_>) -> Result<()> {
             break;
         }
         // Not at the same moment of each life.
-        let time = args.restart_secs * (0.9 + 0.2 * dice.unit());
+        let time = args.restart_secs * (0.9 + 0.2 * rng.random::<f64>());
         lives.watch(&mut life, Duration::from_secs_f64(time))?;
         lives.kill(life)?;
-        if dice.below(TWICE_ONE_IN) == 0 {
+        if rng.random_range(0..TWICE_ONE_IN) == 0 {
             let life = lives.begin()?;
-            std::thread::sleep(Duration::from_millis(dice.below(TWICE_WITHIN_MS)));
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..TWICE_WITHIN_MS)));
             lives.kill(life)?;
         }
         let said = progress(lives);

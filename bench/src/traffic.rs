@@ -13,9 +13,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_distr::{Distribution, Exp1, Pareto, Zipf};
 use serde::Serialize;
 
-use crate::dice::Dice;
 use crate::load::Load;
 
 /// Worker, sequence, length, checksum.
@@ -68,15 +70,15 @@ pub(crate) struct Shared {
     /// Of what stands before the stamp of the shortest record, of one byte more, and so on.
     sums: Vec<u32>,
     least: usize,
-    /// Cumulated weights of the logs; empty where every log is as likely.
-    weights: Vec<f32>,
+    /// Which rank a log has; none where every log is as likely.
+    ranks: Option<Zipf<f64>>,
     load: Load,
 }
 
 impl Shared {
     pub(crate) fn of(load: &Load) -> Arc<Shared> {
-        let mut dice = Dice::new(7);
-        let filling: Vec<u8> = (0..load.record_bytes).map(|_| dice.next() as u8).collect();
+        let mut filling = vec![0; load.record_bytes];
+        SmallRng::seed_from_u64(7).fill_bytes(&mut filling);
         let least = match load.sizes {
             Sizes::Fixed => load.record_bytes,
             Sizes::Uniform | Sizes::Pareto => load.least_bytes.min(load.record_bytes).max(1),
@@ -87,31 +89,27 @@ impl Shared {
             sum = crc32c::crc32c_append(sum, std::slice::from_ref(byte));
             sums.push(sum);
         }
-        let weights = match load.pick {
-            Pick::Zipf if load.logs > 1 => zipf(load.logs),
-            Pick::Zipf | Pick::Uniform => Vec::new(),
+        let ranks = match load.pick {
+            Pick::Zipf => Zipf::new(load.logs.max(1) as f64, ZIPF_EXPONENT).ok(),
+            Pick::Uniform => None,
         };
-        Arc::new(Shared { filling, sums, least, weights, load: *load })
+        Arc::new(Shared { filling, sums, least, ranks, load: *load })
     }
 
-    fn log(&self, dice: &mut Dice) -> usize {
-        if self.load.logs <= 1 {
-            return 0;
+    fn log(&self, rng: &mut SmallRng) -> usize {
+        match self.ranks {
+            Some(ranks) => ranks.sample(rng) as usize - 1,
+            None => rng.random_range(0..self.load.logs.max(1)),
         }
-        if self.weights.is_empty() {
-            return dice.below(self.load.logs as u64) as usize;
-        }
-        let unit = dice.unit() as f32;
-        self.weights.partition_point(|weight| *weight <= unit).min(self.weights.len() - 1)
     }
 
-    fn bytes(&self, dice: &mut Dice) -> usize {
+    fn bytes(&self, rng: &mut SmallRng) -> usize {
         let (least, most) = (self.least, self.load.record_bytes);
         match self.load.sizes {
             Sizes::Fixed => most,
-            Sizes::Uniform => least + dice.below((most - least + 1) as u64) as usize,
+            Sizes::Uniform => rng.random_range(least..=most),
             Sizes::Pareto => {
-                let long = least as f64 * (1.0 - dice.unit()).powf(-1.0 / PARETO_ALPHA);
+                let long = Pareto::new(least as f64, PARETO_ALPHA).map_or(0.0, |d| d.sample(rng));
                 (long as usize).clamp(least, most)
             }
         }
@@ -123,22 +121,11 @@ fn body(bytes: usize) -> usize {
     bytes.saturating_sub(STAMP_BYTES)
 }
 
-fn zipf(logs: usize) -> Vec<f32> {
-    let mut sum = 0.0;
-    let weights: Vec<f64> = (1..=logs)
-        .map(|rank| {
-            sum += (rank as f64).powf(-ZIPF_EXPONENT);
-            sum
-        })
-        .collect();
-    weights.into_iter().map(|weight| (weight / sum) as f32).collect()
-}
-
 /// The appends of one thread, in order.
 pub(crate) struct Traffic {
     shared: Arc<Shared>,
     worker: u32,
-    dice: Dice,
+    rng: SmallRng,
     buffer: Vec<u8>,
     /// Where stamps of the last append stand in the buffer, as ends of records.
     stamped: Vec<usize>,
@@ -158,7 +145,7 @@ impl Traffic {
         Traffic {
             shared: Arc::clone(shared),
             worker: index as u32,
-            dice: Dice::new(0xface ^ ((index as u64) << 32)),
+            rng: SmallRng::seed_from_u64(0xface ^ ((index as u64) << 32)),
             buffer: shared.filling.repeat(load.records),
             stamped: Vec::with_capacity(load.records),
             sequences: vec![0; load.logs.max(1)],
@@ -178,16 +165,16 @@ impl Traffic {
         let at = self.intended;
         self.intended += match self.shared.load.arrivals {
             Arrivals::Even => mean,
-            Arrivals::Poisson => mean.mul_f64(-(1.0 - self.dice.unit()).ln()),
+            Arrivals::Poisson => mean.mul_f64(self.rng.sample::<f64, _>(Exp1)),
         };
         Some(at)
     }
 
     /// The next append: log and payload.
     pub(crate) fn next(&mut self) -> (usize, &[u8]) {
-        let log = self.shared.log(&mut self.dice);
+        let log = self.shared.log(&mut self.rng);
         let records = self.shared.load.records;
-        let bytes = self.shared.bytes(&mut self.dice);
+        let bytes = self.shared.bytes(&mut self.rng);
         let filling = &self.shared.filling;
         for end in self.stamped.drain(..) {
             // A batch repeats the filling, record by record.

@@ -2,7 +2,8 @@
 //!
 //! Not here: which records must be there (`model`).
 
-use crate::dice::Dice;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 /// Log, length, sequence number; then filling; the checksum of all of it at the end.
 const HEAD: usize = 16;
@@ -17,11 +18,8 @@ pub(crate) fn make(log: u32, seq: u64, bytes: usize) -> Vec<u8> {
     payload.extend_from_slice(&log.to_le_bytes());
     payload.extend_from_slice(&(bytes as u32).to_le_bytes());
     payload.extend_from_slice(&seq.to_le_bytes());
-    let mut dice = Dice::new(seq ^ u64::from(log) << 48);
-    while payload.len() < bytes - SUM {
-        let left = bytes - SUM - payload.len();
-        payload.extend_from_slice(&dice.next().to_le_bytes()[..left.min(8)]);
-    }
+    payload.resize(bytes - SUM, 0);
+    SmallRng::seed_from_u64(seq ^ u64::from(log) << 48).fill_bytes(&mut payload[HEAD..]);
     payload.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
     payload
 }

@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use sapwood::{Batch, Engine, Error, Log, Lsn, Ticket, Writer};
 
 use super::SoakArgs;
 use super::child::{WORKERS, name};
 use super::event::Event;
 use super::payload;
-use crate::dice::Dice;
 
 /// Appends open at once.
 const OUTSTANDING: usize = 64;
@@ -77,7 +78,7 @@ pub(crate) struct Worker<'a> {
     engine: &'a Engine,
     owned: Vec<Owned>,
     open: VecDeque<Open>,
-    dice: Dice,
+    rng: SmallRng,
     seq: u64,
     /// Between two appends, and between two visits of the sweep.
     append_every: Duration,
@@ -96,7 +97,7 @@ impl<'a> Worker<'a> {
             visit_every: every(owned.len() as f64 / args.sweep_secs()),
             owned,
             open: VecDeque::new(),
-            dice: Dice::new(args.seed ^ (life << 20)),
+            rng: SmallRng::seed_from_u64(args.seed ^ (life << 20)),
             seq: life * SEQS,
             visit: 0,
         }
@@ -125,15 +126,15 @@ impl<'a> Worker<'a> {
 
     /// One deed on one log; the first logs are the busiest.
     fn turn(&mut self) -> Result<()> {
-        let skew = self.dice.unit().powi(2);
+        let skew = self.rng.random::<f64>().powi(2);
         let at = (skew * self.owned.len() as f64) as usize;
         if self.owned[at].log.is_none() {
             return self.create(at);
         }
-        if self.dice.below(CUT_ONE_IN) == 0 {
+        if self.rng.random_range(0..CUT_ONE_IN) == 0 {
             return self.cut(at);
         }
-        if self.dice.below(DELETE_ONE_IN) == 0 {
+        if self.rng.random_range(0..DELETE_ONE_IN) == 0 {
             return self.delete(at);
         }
         self.append(at)
@@ -141,8 +142,8 @@ impl<'a> Worker<'a> {
 
     fn append(&mut self, at: usize) -> Result<()> {
         let log = self.owned[at].number;
-        let bytes = size(&mut self.dice);
-        let count = if bytes > 4096 { 1 } else { 1 + self.dice.below(TOGETHER_MAX) };
+        let bytes = size(&mut self.rng);
+        let count = if bytes > 4096 { 1 } else { self.rng.random_range(1..=TOGETHER_MAX) };
         let first = self.seq;
         self.seq += count;
         let mut batch = Batch::new();
@@ -213,7 +214,7 @@ impl<'a> Worker<'a> {
         if room == 0 {
             return Ok(());
         }
-        let lsn = owned.next - (1 + self.dice.below(room.min(CUT_MAX)));
+        let lsn = owned.next - self.rng.random_range(1..=room.min(CUT_MAX));
         let writer = owned.writer()?.clone();
         Event::Cut { log, lsn, acked: false }.say()?;
         writer.cut_to(Lsn(lsn)).wait().with_context(|| format!("cut log {log} at {lsn}"))?;
@@ -242,12 +243,12 @@ impl<'a> Worker<'a> {
 }
 
 /// Mostly small, some of some KiB, few of tens, and one in a thousand larger than a batch.
-fn size(dice: &mut Dice) -> usize {
-    let (least, most) = match dice.below(1000) {
+fn size(rng: &mut SmallRng) -> usize {
+    let (least, most) = match rng.random_range(0..1000) {
         0 => (600 << 10, 900 << 10),
         1..40 => (4 << 10, 48 << 10),
         40..300 => (512, 4 << 10),
         _ => (payload::BYTES_MIN as u64, 512),
     };
-    (least + dice.below(most - least)) as usize
+    rng.random_range(least..most) as usize
 }
