@@ -14,6 +14,9 @@
 //!   write: where the device is slow, the whole company shares one batch.
 //! - A driven shard wakes all at once: who drives it may not come back for another turn.
 //!
+//! Where the callers are a crowd (`wake::Crowd`) few sleep, and parts make no difference: they are
+//! for machines with more processors.
+//!
 //! 128, not 64: with four parts the processors never drain, and the scheduler (earliest deadline
 //! first) let single threads wait for 10 to 40 ms.
 //!
